@@ -1,0 +1,269 @@
+"""All settings: frozen groups, each key with its unit, its meaning and when a change takes effect.
+
+This module holds the only defaults there are. Command-line flags, environment names, ``sojourn config`` and the reference
+page are generated from it; loading and layering live in ``sojourn.server.settings``.
+
+A *timeout* is a duration in seconds. ``None`` means no limit: it must be written by hand and is announced at start.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+__all__ = [
+    "App",
+    "Bind",
+    "Config",
+    "Drain",
+    "Limits",
+    "Log",
+    "Proxy",
+    "Route",
+    "Timeouts",
+    "Tls",
+    "WebSocket",
+]
+
+#: When a change takes effect: at once, for connections opened later, or after a restart.
+Change = Literal["live", "new", "restart"]
+
+
+def key(doc: str, *, unit: str = "", change: Change = "new", ge: float | None = None, gt: float | None = None) -> Any:
+    """Describe one key: what it means, its unit, when a change takes effect, its lower bound."""
+    extra = {"unit": unit, "change": change}
+    if gt is not None:
+        return msgspec.Meta(description=doc, gt=gt, extra=extra)
+    return msgspec.Meta(description=doc, ge=ge, extra=extra)
+
+
+def seconds(doc: str, *, change: Change = "new") -> Any:
+    """A duration above zero."""
+    return key(doc, unit="s", change=change, gt=0)
+
+
+def count(doc: str, *, unit: str = "", change: Change = "new", ge: int = 1) -> Any:
+    """A whole number of something."""
+    return key(doc, unit=unit, change=change, ge=ge)
+
+
+class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A frozen group of keys."""
+
+
+class App(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The application and the process that serves it."""
+
+    target: Annotated[str, key("The application as module:attribute.", change="restart")] = ""
+    factory: Annotated[bool, key("The attribute is a function that returns the application.", change="restart")] = False
+    dir: Annotated[str, key("Put first on the import path.", change="restart")] = "."
+    env_file: Annotated[str | None, key("File of NAME=value lines put in the environment first.", change="restart")] = None
+    interface: Annotated[
+        Literal["auto", "asgi3"], key("The application's interface; auto finds out.", change="restart")
+    ] = "auto"
+    spec: Annotated[
+        Literal["2.3", "2.5"],
+        key("ASGI spec version told to the application; 2.3 keeps Starlette's own disconnect listener.", change="restart"),
+    ] = "2.5"
+    root_path: Annotated[str, key("Prefix under which a proxy mounts the application.")] = ""
+    lifespan: Annotated[
+        Literal["auto", "on", "off"],
+        key("Run the lifespan protocol; on makes an unsupported one an error.", change="restart"),
+    ] = "auto"
+    loop: Annotated[Literal["auto", "uvloop", "asyncio"], key("The event loop.", change="restart")] = "auto"
+    workers: Annotated[int, count("Worker processes.", change="restart")] = 1
+    reload: Annotated[bool, key("Restart when a source file changes; for development.", change="restart")] = False
+    reload_dirs: Annotated[
+        tuple[str, ...], key("Folders watched by reload; the import path entry when empty.", change="restart")
+    ] = ()
+    traceback: Annotated[bool, key("Show the traceback of a failed start.", change="restart")] = False
+
+
+class Bind(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where to listen. One of host and port, uds or fd; systemd's LISTEN_FDS are taken when present and none is set."""
+
+    host: Annotated[str, key("Address or name; 0.0.0.0 or :: for all. Several, separated by commas.", change="restart")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, key("TCP port; 0 picks a free one.", change="restart", ge=0)] = 8000
+    uds: Annotated[str | None, key("Path of a Unix socket.", change="restart")] = None
+    uds_mode: Annotated[str, key("Mode of the Unix socket, octal.", change="restart")] = "660"
+    fd: Annotated[int | None, key("An inherited, listening file descriptor.", change="restart", ge=0)] = None
+    backlog: Annotated[int, count("Connections the kernel may hold before they are accepted.", change="restart")] = 2048
+    tcp_keepalive_idle: Annotated[
+        float | None, seconds("Silence before the kernel probes the peer; None switches probing off.")
+    ] = 60.0
+    tcp_keepalive_interval: Annotated[float, seconds("Between two probes.")] = 10.0
+    tcp_keepalive_probes: Annotated[int, count("Unanswered probes before the peer counts as dead.")] = 3
+    tcp_user_timeout: Annotated[
+        float | None, seconds("Sent bytes unacknowledged for so long: the peer counts as dead.")
+    ] = 60.0
+
+
+class Timeouts(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The longest each wait may last."""
+
+    tls: Annotated[float | None, seconds("TLS handshake, from accept.")] = 10.0
+    proxy: Annotated[float | None, seconds("PROXY protocol header complete, from accept.")] = 5.0
+    header: Annotated[
+        float | None,
+        seconds("Request head complete: from accept for the first, from its first byte for the next. Absolute."),
+    ] = 10.0
+    body_idle: Annotated[float | None, seconds("No body byte arrived while the application reads.")] = 30.0
+    body: Annotated[float | None, seconds("Whole request body, from the end of the head; a hard ceiling.")] = None
+    response_start: Annotated[float | None, seconds("The application must begin its answer.")] = 60.0
+    handler: Annotated[
+        float | None, seconds("Whole request, from the end of its head; usually set per route.")
+    ] = None
+    stream_idle: Annotated[float | None, seconds("No byte either way once the answer has begun.")] = 300.0
+    write_idle: Annotated[float | None, seconds("The peer took no byte although some wait for it.")] = 30.0
+    keep_alive: Annotated[
+        float | None, seconds("Idle between requests; above the 60 s that load balancers keep.")
+    ] = 75.0
+    lifetime: Annotated[
+        float | None, seconds("Age at which a connection is ended politely, with 10 % jitter.")
+    ] = None
+    close: Annotated[float, seconds("Our last bytes must have left.")] = 1.0
+    linger: Annotated[float, seconds("Reading on after our FIN, so that the peer can read our answer.")] = 1.0
+    disconnect_grace: Annotated[
+        float, seconds("From the client's leaving to the cancellation of the application.")
+    ] = 3.0
+    lifespan_startup: Annotated[float | None, seconds("The application's startup.", change="restart")] = 60.0
+    lifespan_shutdown: Annotated[float | None, seconds("The application's shutdown.", change="restart")] = 30.0
+
+
+class Limits(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much of anything there may be."""
+
+    connections: Annotated[int | None, count("Open connections of this worker, WebSockets included.", change="live")] = 10_000
+    connections_per_ip: Annotated[int | None, count("Open connections of one client address.", change="live")] = None
+    requests: Annotated[int | None, count("Requests that run in the application at once; WebSockets not counted.", change="live")] = None
+    queue: Annotated[int, count("Requests that may wait for a slot.", change="live", ge=0)] = 100
+    queue_wait: Annotated[float, seconds("Longest wait for a slot.", change="live")] = 1.0
+    retry_after: Annotated[int, count("Retry-After of a 503.", unit="s", change="live")] = 1
+    header_bytes: Annotated[int, count("Request line and headers together.", unit="B")] = 32 * 1024
+    headers: Annotated[int, count("Header lines of a request.")] = 100
+    target: Annotated[int, count("Request target (URL).", unit="B")] = 8 * 1024
+    body: Annotated[int | None, count("Request body; a route that streams sets None.", unit="B", ge=0)] = 8 * 1024 * 1024
+    body_min_rate: Annotated[
+        int | None, count("Average rate of a request body after rate_grace, while the application reads.", unit="B/s")
+    ] = 240
+    write_min_rate: Annotated[
+        int | None, count("Average rate at which a peer takes an answer it is behind with.", unit="B/s")
+    ] = 240
+    rate_grace: Annotated[float, seconds("Before a minimum rate is asked for.")] = 5.0
+    requests_per_connection: Annotated[
+        int | None, count("Requests after which a connection is rotated (Connection: close).")
+    ] = None
+    read_buffer: Annotated[int, count("Body bytes held for an application that does not read.", unit="B")] = 64 * 1024
+    write_buffer: Annotated[int, count("Unsent bytes at which send() waits.", unit="B")] = 64 * 1024
+
+
+class WebSocket(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """WebSocket connections."""
+
+    open: Annotated[float | None, seconds("The application must accept or refuse.")] = 10.0
+    ping_interval: Annotated[float | None, seconds("Silence of the peer before a ping; None sends none.")] = 20.0
+    ping_timeout: Annotated[float, seconds("Any byte must arrive after a ping.")] = 20.0
+    ping_misses: Annotated[int, count("Pings missed in a row before the peer counts as dead.")] = 2
+    idle: Annotated[float | None, seconds("No message either way; pings do not count.")] = None
+    write: Annotated[float | None, seconds("One message must leave.")] = 10.0
+    close: Annotated[float, seconds("The peer must answer our close frame.")] = 5.0
+    message: Annotated[int | None, count("Longest message, after inflation.", unit="B")] = 1024 * 1024
+    queue: Annotated[int, count("Messages in each direction that wait for their reader.")] = 256
+    queue_bytes: Annotated[int, count("Bytes in each direction that wait for their reader.", unit="B")] = 1024 * 1024
+    slow_consumer: Annotated[
+        Literal["disconnect", "block"],
+        key("What happens to a client whose queue is full: it is closed with 1013, or the sender waits."),
+    ] = "disconnect"
+    origins: Annotated[
+        tuple[str, ...] | None,
+        key("Origins that may connect: exact, * or same-origin; None asks nothing."),
+    ] = None
+    compression: Annotated[bool, key("Offer permessage-deflate (RFC 7692).")] = True
+    compression_takeover: Annotated[bool, key("Keep a deflate context per connection: smaller frames, 40 KiB and more each.")] = False
+    compression_threshold: Annotated[int, count("Shorter messages are sent as they are.", unit="B", ge=0)] = 512
+    inflate_ratio: Annotated[int | None, count("Largest ratio of inflated to received bytes.")] = 25
+
+
+class Drain(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Shutdown."""
+
+    requests: Annotated[float, seconds("For requests to finish.", change="live")] = 30.0
+    streams: Annotated[float, seconds("For streams to say goodbye.", change="live")] = 20.0
+    sockets: Annotated[float, seconds("For WebSockets to close.", change="live")] = 30.0
+    total: Annotated[float, seconds("All together; then everything is cut.", change="live")] = 90.0
+
+
+class Tls(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS on every TCP listener."""
+
+    cert: Annotated[str | None, key("Certificate chain, PEM.", change="restart")] = None
+    key: Annotated[str | None, key("Private key, PEM; None when it is in the certificate file.", change="restart")] = None
+    key_password: Annotated[str | None, key("Password of the private key.", change="restart")] = None
+    ca: Annotated[str | None, key("Authorities whose client certificates are accepted, PEM.", change="restart")] = None
+    client_cert: Annotated[
+        Literal["none", "optional", "required"], key("Whether clients show a certificate.", change="restart")
+    ] = "none"
+    min_version: Annotated[Literal["1.2", "1.3"], key("Oldest TLS version.", change="restart")] = "1.2"
+    ciphers: Annotated[str | None, key("OpenSSL cipher list for TLS 1.2; None takes Python's.", change="restart")] = None
+
+
+class Proxy(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is believed of those in front of us."""
+
+    protocol: Annotated[
+        Literal["off", "on"], key("Expect a PROXY protocol header (v1 or v2) from trusted addresses.")
+    ] = "off"
+    headers: Annotated[bool, key("Read Forwarded or X-Forwarded-* from trusted addresses.")] = True
+    trusted: Annotated[
+        tuple[str, ...],
+        key("Addresses and networks that are believed; unix for a Unix socket's peer; * for everyone."),
+    ] = ("127.0.0.1", "::1", "unix")
+
+
+class Log(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is written, and how."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"], key("Least severe line written.", change="live")
+    ] = "info"
+    access: Annotated[
+        Literal["auto", "json", "combined", "human", "off"],
+        key("Access log: auto is human on a terminal, json elsewhere.", change="restart"),
+    ] = "auto"
+    file: Annotated[str | None, key("File of the access log; None writes to standard output.", change="restart")] = None
+    long_connection: Annotated[
+        float, seconds("A connection that has lived so long is logged as open.", change="live")
+    ] = 60.0
+    server_header: Annotated[bool, key("Send a Server header.")] = False
+    date_header: Annotated[bool, key("Send a Date header (RFC 9110 section 6.6.1).")] = True
+
+
+class Route(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Other settings for some paths. What is not set stays as it is.
+
+    Numbers mean the same as the key of that name; ``"none"`` takes a limit away.
+    """
+
+    path: Annotated[str, key("Exact path, or a prefix that ends with *.")]
+    methods: Annotated[tuple[str, ...], key("Only these methods; all when empty.")] = ()
+    timeouts: Annotated[dict[str, float | Literal["none"]], key("Keys of the group timeouts.")] = {}
+    limits: Annotated[dict[str, float | Literal["none"]], key("Keys of the group limits.")] = {}
+    websocket: Annotated[dict[str, float | bool | Literal["none"]], key("Keys of the group websocket.")] = {}
+
+
+class Config(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything. Build one in code, or let ``sojourn.server.settings.load`` layer file, environment and flags."""
+
+    app: App = App()
+    bind: Bind = Bind()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    websocket: WebSocket = WebSocket()
+    drain: Drain = Drain()
+    tls: Tls = Tls()
+    proxy: Proxy = Proxy()
+    log: Log = Log()
+    routes: tuple[Route, ...] = ()

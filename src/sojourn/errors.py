@@ -1,0 +1,145 @@
+"""Every error Sojourn raises on purpose.
+
+    SojournError
+    ├── ConfigError            a key that is unknown or has a bad value (exit 2)
+    ├── StartupError           the application can't be imported or its startup failed (exit 3)
+    ├── BindError              an address can't be listened on (exit 4)
+    ├── ProtocolError          the peer broke HTTP; carries the status of the answer
+    │   └── HandshakeError     the WebSocket opening handshake is not acceptable
+    ├── WebSocketError         the peer broke RFC 6455; carries the close code
+    ├── ApplicationError       the application broke the ASGI contract
+    ├── ClientDisconnected     send() after the client left; also an OSError (ASGI spec 2.4)
+    └── DeadlineExceeded       a named deadline passed; also a TimeoutError
+
+Each message says what happened and, where it helps, what to do. Foreign errors are translated once, at the seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "ApplicationError",
+    "BindError",
+    "ClientDisconnected",
+    "ConfigError",
+    "DeadlineExceeded",
+    "HandshakeError",
+    "ProtocolError",
+    "SojournError",
+    "StartupError",
+    "WebSocketError",
+]
+
+
+class SojournError(Exception):
+    """Base of all errors that Sojourn raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(SojournError):
+    """A configuration key is unknown or has a value that can't be used.
+
+    Args:
+        message: What is wrong and what would be right.
+        key: Dotted path of the key, such as ``timeouts.header``; None when no single key is at fault.
+        origin: Where the value came from (a file with its line, ``SOJOURN_...``, a flag); None when unknown.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, key: str | None = None, origin: str | None = None) -> None:
+        prefix = f"{key}: " if key else ""
+        suffix = f" (from {origin})" if origin else ""
+        super().__init__(f"{prefix}{message}{suffix}")
+        self.key = key
+        self.origin = origin
+
+
+class StartupError(SojournError):
+    """The application can't be imported, or its lifespan startup failed or took too long."""
+
+    exit_code = 3
+
+
+class BindError(SojournError):
+    """An address can't be listened on."""
+
+    exit_code = 4
+
+
+class ProtocolError(SojournError):
+    """The peer sent something that is not acceptable HTTP.
+
+    Args:
+        status: The status of the answer, such as 400 or 431.
+        reason: The stable word of the ending, such as ``invalid_request_headers`` (a key of ``ending.REASONS``).
+        detail: What exactly was wrong, for the log and the problem document.
+    """
+
+    def __init__(self, status: int, reason: str, detail: str) -> None:
+        super().__init__(f"{status} {reason}: {detail}")
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+
+
+class HandshakeError(ProtocolError):
+    """The WebSocket opening handshake is not acceptable (RFC 6455 section 4.2.2).
+
+    Args:
+        status: The status of the answer: 400, 403, 405 or 426.
+        detail: What exactly was wrong.
+        headers: Headers the answer must carry, such as ``Sec-WebSocket-Version`` with 426.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(status, "upgrade_rejected", detail)
+        self.headers = tuple(headers)
+
+
+class WebSocketError(SojournError):
+    """The peer broke RFC 6455; the connection ends with this close code (section 7.4.1).
+
+    Args:
+        code: 1002 protocol error, 1007 invalid data, 1009 message too big, and so on.
+        reason: A short text for the close frame, at most 123 bytes in UTF-8.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class ApplicationError(SojournError):
+    """The application broke the ASGI contract, such as a second ``http.response.start``."""
+
+
+class ClientDisconnected(SojournError, OSError):
+    """The client left; nothing more can be sent to it.
+
+    Raised by ``send()`` as ASGI spec 2.4 asks (an OSError subclass). It is not logged as an error.
+
+    Args:
+        reason: The stable word of the connection's ending, such as ``client_closed_mid_response``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the connection has ended: {reason}")
+        self.reason = reason
+
+
+class DeadlineExceeded(SojournError, TimeoutError):
+    """A named deadline passed.
+
+    Args:
+        deadline: Name of the deadline, such as ``response_start`` or the name given to ``sojourn.deadline``.
+        seconds: Its length in seconds.
+    """
+
+    def __init__(self, deadline: str, seconds: float) -> None:
+        super().__init__(f"deadline {deadline!r} of {seconds:g} s passed")
+        self.deadline = deadline
+        self.seconds = seconds

@@ -1,0 +1,226 @@
+"""What can be observed. Each event is a past-tense fact; ``sojourn.bus.Bus`` delivers it to observers.
+
+Emitting costs one test when nobody listens. Observers are called on the event loop and must return at once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sojourn.ending import Ending
+
+__all__ = [
+    "AcceptPaused",
+    "AcceptResumed",
+    "ApplicationFailed",
+    "ConnectionEnded",
+    "ConnectionGrewOld",
+    "ConnectionOpened",
+    "DeadlineMissed",
+    "DrainPhaseChanged",
+    "Event",
+    "LoopStalled",
+    "RequestEnded",
+    "ServerStarted",
+    "ServerStopped",
+    "TaskSurvived",
+    "WebSocketOpened",
+]
+
+
+class ConnectionOpened(NamedTuple):
+    """A socket was accepted and registered."""
+
+    connection: int
+    peer: str
+    listener: str
+
+
+class ConnectionGrewOld(NamedTuple):
+    """A connection has lived for ``log.long_connection`` seconds; it will be logged again when it ends."""
+
+    connection: int
+    peer: str
+    protocol: str
+    path: str
+    age: float
+    bytes_in: int
+    bytes_out: int
+
+
+class ConnectionEnded(NamedTuple):
+    """A connection left the registry. Exactly one per ConnectionOpened.
+
+    Attributes:
+        connection: Its id.
+        peer: ``address:port`` of the client, after PROXY protocol.
+        protocol: ``http``, ``websocket``, or ``""`` when no request came.
+        path: Path of its last request; "" when none came.
+        ending: The first cause.
+        duration: Seconds since accept.
+        bytes_in: Bytes received.
+        bytes_out: Bytes handed to the kernel.
+        unsent: Bytes that were still waiting for the peer.
+        requests: Requests begun on it.
+        ws_sent: WebSocket close code sent; None when no close frame was.
+        ws_received: WebSocket close code received; None when none was.
+        long: Whether ConnectionGrewOld was emitted for it.
+    """
+
+    connection: int
+    peer: str
+    protocol: str
+    path: str
+    ending: Ending
+    duration: float
+    bytes_in: int
+    bytes_out: int
+    unsent: int
+    requests: int
+    ws_sent: int | None
+    ws_received: int | None
+    long: bool
+
+
+class RequestEnded(NamedTuple):
+    """A request ended: its answer is complete, or never will be. For a WebSocket: its handshake was refused or it closed.
+
+    Attributes:
+        connection: Id of its connection.
+        peer: ``address:port`` of the client.
+        method: Request method; ``WEBSOCKET`` for a WebSocket.
+        target: Raw path with query, as received.
+        version: ``1.0`` or ``1.1``.
+        status: Status sent; the reason's status (such as 499) when none was.
+        ending: The first cause.
+        duration: Seconds from the end of the head to the end of the answer.
+        bytes_in: Body bytes received.
+        bytes_out: Bytes of head and body sent.
+        user_agent: The User-Agent header, b"" when absent.
+        referer: The Referer header, b"" when absent.
+        trace_id: Trace id of its traceparent header (W3C Trace Context), 32 hex digits; "" when unknown.
+    """
+
+    connection: int
+    peer: str
+    method: str
+    target: bytes
+    version: str
+    status: int
+    ending: Ending
+    duration: float
+    bytes_in: int
+    bytes_out: int
+    user_agent: bytes
+    referer: bytes
+    trace_id: str = ""
+
+
+class WebSocketOpened(NamedTuple):
+    """A WebSocket was accepted."""
+
+    connection: int
+    peer: str
+    target: bytes
+    subprotocol: str | None
+
+
+class DeadlineMissed(NamedTuple):
+    """An armed deadline passed and ended a request or connection."""
+
+    connection: int
+    deadline: str
+    seconds: float
+    path: str
+
+
+class TaskSurvived(NamedTuple):
+    """An application task did not end although it was cancelled and re-cancelled.
+
+    Attributes:
+        name: The task's name.
+        owner: What it belonged to, such as ``connection 12 GET /slow``.
+        cause: Why it was cancelled (a reason word).
+        seconds: How long ago it was first cancelled.
+        stack: Its stack, innermost call last.
+        ended: False when it still runs, True when it has ended at last.
+    """
+
+    name: str
+    owner: str
+    cause: str
+    seconds: float
+    stack: str
+    ended: bool
+
+
+class ApplicationFailed(NamedTuple):
+    """The application raised or broke the ASGI contract; the server goes on."""
+
+    connection: int
+    method: str
+    path: str
+    reason: str
+    error: BaseException
+
+
+class LoopStalled(NamedTuple):
+    """The event loop, or the whole process, stood still; deadlines were extended by that much."""
+
+    seconds: float
+
+
+class AcceptPaused(NamedTuple):
+    """Accepting stopped for a while; what is open is served on."""
+
+    listener: str
+    cause: str
+
+
+class AcceptResumed(NamedTuple):
+    """Accepting goes on."""
+
+    listener: str
+    seconds: float
+
+
+class DrainPhaseChanged(NamedTuple):
+    """A phase of the shutdown began. ``left`` is seconds until everything is cut."""
+
+    phase: str
+    left: float
+    requests: int
+    streams: int
+    sockets: int
+    idle: int
+
+
+class ServerStarted(NamedTuple):
+    """The server listens and the application is up."""
+
+    addresses: tuple[str, ...]
+
+
+class ServerStopped(NamedTuple):
+    """The server has ended; ``cut`` connections had to be aborted."""
+
+    finished: int
+    cut: int
+
+
+Event = (
+    ConnectionOpened
+    | ConnectionGrewOld
+    | ConnectionEnded
+    | RequestEnded
+    | WebSocketOpened
+    | DeadlineMissed
+    | TaskSurvived
+    | ApplicationFailed
+    | LoopStalled
+    | AcceptPaused
+    | AcceptResumed
+    | DrainPhaseChanged
+    | ServerStarted
+    | ServerStopped
+)
