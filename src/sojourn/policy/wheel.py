@@ -1,0 +1,105 @@
+"""A lazy timer wheel: all deadlines of a worker in one structure.
+
+Each member stands in one slot of the wheel, at or before its earliest deadline. Nothing is moved when a deadline becomes
+later: the member is found early, and put back. Only a deadline that becomes earlier than the member's place touches the
+wheel. So re-arming costs an assignment and a comparison, and a full lap looks at each member once (Varghese and Lauck
+1987, scheme 6, with the lazy re-arming of nginx and Thousand Island).
+"""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, TypeVar
+
+from sojourn.clock import NEVER
+
+__all__ = ["Member", "Wheel"]
+
+
+class Member(Protocol):
+    """What the wheel needs of what it holds."""
+
+    looked_at: float
+
+    def earliest(self) -> tuple[float, str]: ...
+
+
+M = TypeVar("M", bound=Member)
+
+
+class Wheel(Generic[M]):
+    """Members ordered roughly by when they have to be looked at.
+
+    Args:
+        now: The moment of the first slot, in seconds.
+        tick: Length of a slot, in seconds. Deadlines are noticed up to one tick late, never early.
+        slots: Number of slots; ``tick * slots`` is the lap, after which every member has been looked at.
+    """
+
+    __slots__ = ("_buckets", "_position", "_start", "_ticks", "tick")
+
+    def __init__(self, now: float, tick: float = 0.1, slots: int = 600) -> None:
+        self.tick = tick
+        self._start = now
+        self._position = 0  # number of the slot that is advanced over next
+        self._ticks = slots
+        self._buckets: list[dict[M, None]] = [{} for _ in range(slots)]
+
+    def add(self, member: M) -> None:
+        """Take a member in, at the place of its earliest deadline; within a lap even if it has none."""
+        self._place(member, member.earliest()[0])
+
+    def sooner(self, member: M, due: float) -> None:
+        """A deadline of a member became earlier than its place: ``due < member.looked_at``."""
+        self.remove(member)
+        self._place(member, due)
+
+    def remove(self, member: M) -> None:
+        """Forget a member; nothing happens when it is not there."""
+        at = member.looked_at
+        if at != NEVER:
+            self._buckets[round((at - self._start) / self.tick) % self._ticks].pop(member, None)
+            member.looked_at = NEVER
+
+    def advance(self, now: float) -> list[M]:
+        """Move on to ``now``.
+
+        Returns:
+            Members whose earliest deadline has passed. They are out of the wheel: the caller handles them and, if they
+            live on, adds them again.
+        """
+        due: list[M] = []
+        target = int((now - self._start) / self.tick)
+        while self._position <= target:
+            index = self._position % self._ticks
+            self._position += 1
+            bucket = self._buckets[index]
+            if not bucket:
+                continue
+            self._buckets[index] = {}
+            for member in bucket:
+                member.looked_at = NEVER
+                moment = member.earliest()[0]
+                if moment <= now:
+                    due.append(member)
+                else:
+                    self._place(member, moment)
+        return due
+
+    def __len__(self) -> int:
+        return sum(len(bucket) for bucket in self._buckets)
+
+    def _place(self, member: M, due: float) -> None:
+        # The slot that begins at or after the deadline, so that it is never found early in its last slot; at most a
+        # lap ahead; never in the past.
+        first = self._position
+        last = first + self._ticks - 1
+        if due >= self._start + last * self.tick:
+            slot = last
+        else:
+            exact = (due - self._start) / self.tick
+            slot = int(exact)
+            if slot < exact:
+                slot += 1
+            slot = max(slot, first)
+        member.looked_at = self._start + slot * self.tick
+        self._buckets[slot % self._ticks][member] = None

@@ -1,0 +1,480 @@
+"""Requests: bytes in, heads and bodies out.
+
+llhttp (through httptools) judges the bytes; this module adds what a server must refuse beyond it: request lines that are
+only nearly right, a Host that is missing, doubled or no host, transfer codings other than chunked, chunked in HTTP/1.0,
+and everything over its limit. A request whose framing could be read in two ways never reaches the application
+(RFC 9112 sections 2.2, 3.2, 5, 6.1, 6.3).
+
+A head is parsed in one go when its last byte is there; until then it waits as bytes, so an idle connection owns no
+parser: parsers live in a :class:`ParserPool` and are borrowed for the length of one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import httptools
+
+from sojourn.errors import ProtocolError
+from sojourn.typing import Headers
+from sojourn.wire.http1.fields import FieldTable, Kind
+
+__all__ = ["ParserPool", "RequestLimits", "RequestParser", "RequestReader", "RequestSink"]
+
+_POOLED = 64
+#: Places where a chunked body may end are looked at one by one up to this many times in one read; see ``_feed_chunked``.
+_SPLITS = 64
+
+
+class RequestLimits(Protocol):
+    """What of ``sojourn.config.Limits`` concerns the reading of a request."""
+
+    @property
+    def header_bytes(self) -> int: ...
+    @property
+    def headers(self) -> int: ...
+    @property
+    def target(self) -> int: ...
+
+
+class RequestSink(Protocol):
+    """Who is told what was read."""
+
+    def request_received(self, head: RequestParser) -> None:
+        """A head is complete. Its attributes are valid until ``request_ended`` returns."""
+
+    def body_received(self, data: bytes) -> None:
+        """A piece of the body, never empty."""
+
+    def request_ended(self) -> None:
+        """The body, and trailers if any, are complete. Called for each request, also without body."""
+
+
+class RequestParser:
+    """One message at a time: the attributes are those of the head parsed last.
+
+    Attributes:
+        method: As bytes, such as ``b"GET"``.
+        target: Request target, as received.
+        http10: Whether it is HTTP/1.0.
+        headers: Names in lower case and values, in the order they came.
+        content_length: Declared length in bytes; None without Content-Length.
+        chunked: Whether the body is chunked.
+        keep_alive: Whether the client lets the connection go on (RFC 9112 section 9.3).
+        upgrade: Whether it asks for an upgrade (Connection lists ``upgrade`` and there is an Upgrade header).
+        expect_continue: Whether it waits for 100 (Continue).
+        te_trailers: Whether it accepts trailers.
+        host: Value of Host; None in HTTP/1.0 without one.
+        ended: Whether the whole message has been read.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_fields",
+        "_parser",
+        "chunked",
+        "content_length",
+        "ended",
+        "expect_continue",
+        "headers",
+        "host",
+        "http10",
+        "keep_alive",
+        "method",
+        "on_body",
+        "stop_at_end",
+        "target",
+        "te_trailers",
+        "trailers",
+        "upgrade",
+    )
+
+    def __init__(self, fields: FieldTable) -> None:
+        self._fields = fields
+        self.host: bytes | None = None
+        self.content_length: int | None = None
+        self._chunks: list[bytes] = []
+        #: Called by llhttp with each piece of the body.
+        self.on_body: Callable[[bytes], None] = self._chunks.append
+        self.headers: Headers = []
+        self.trailers: Headers = []
+        self.ended = False
+        self.stop_at_end = False
+        self._parser = self._new_parser()
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # Whether a connection goes on is decided here, not in llhttp: without this it would refuse the next message of
+        # another connection after one that said close.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def on_message_complete(self) -> None:
+        """Called by llhttp at the end of a message."""
+        self.ended = True
+        if self.stop_at_end:
+            raise _Stop
+
+    def parse_head(self, data: bytes, limit: int) -> None:
+        """Read a complete head, from the request line to the empty line.
+
+        Args:
+            data: The head and nothing after it.
+            limit: Most header lines.
+
+        Raises:
+            ProtocolError: It is not acceptable; the parser must be thrown away.
+        """
+        lines = data.split(b"\r\n")
+        words = lines[0].split(b" ")
+        # llhttp takes several spaces, RTSP/1.0 and HTTP/0.9: more than one meaning, so the line is looked at here.
+        if len(words) != 3:
+            raise ProtocolError(400, "invalid_request_line", "not METHOD SP TARGET SP VERSION")
+        self.method, self.target, version = words
+        if version == b"HTTP/1.1":
+            self.http10 = False
+            keep_alive = True
+        elif version == b"HTTP/1.0":
+            self.http10 = True
+            keep_alive = False
+        elif version[:5] == b"HTTP/" and len(version) == 8 and version[5:6].isdigit() and version[7:].isdigit():
+            raise ProtocolError(505, "unsupported_version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        else:
+            raise ProtocolError(400, "invalid_request_line", "not an HTTP version")
+        self.ended = self.upgrade = self.expect_continue = self.te_trailers = self.chunked = False
+        self.host = self.content_length = None
+        if self.trailers:
+            self.trailers = []
+        upgraded = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            upgraded = True
+        except httptools.HttpParserError as error:
+            raise _head_error(error, lines) from None
+        table = self._fields.lines
+        headers: Headers = []
+        for line in lines[1:-2]:
+            pair, kind = table.get(line) or self._fields.judge(line)
+            headers.append(pair)
+            if kind:
+                if kind == 1:  # Kind.HOST, spelled out because this runs for every request
+                    if self.host is not None:
+                        raise ProtocolError(400, "invalid_request_headers", "more than one Host")
+                    self.host = pair[1]
+                else:
+                    keep_alive = self._special(pair[1], kind, keep_alive)
+        self.headers = headers
+        self.keep_alive = keep_alive
+        if len(headers) > limit:
+            raise ProtocolError(431, "header_too_large", f"more than {limit} header lines")
+        if self.host is None and not self.http10:
+            raise ProtocolError(400, "invalid_request_headers", "no Host")
+        if upgraded:
+            self._upgraded(lines)
+
+    def _special(self, value: bytes, kind: Kind, keep_alive: bool) -> bool:
+        """Take a line that means something for the framing; returns the new ``keep_alive``."""
+        match kind:
+            case Kind.BAD_HOST:
+                raise ProtocolError(400, "invalid_request_headers", "Host is not a host with an optional port")
+            case Kind.CONTENT_LENGTH:
+                self.content_length = int(value)  # llhttp has seen digits only, once, below 2**64
+            case Kind.CHUNKED:
+                if self.http10:
+                    # A chunked body in HTTP/1.0 has faulty framing (RFC 9112 section 6.1).
+                    raise ProtocolError(400, "invalid_request_headers", "Transfer-Encoding in HTTP/1.0")
+                self.chunked = True
+            case Kind.OTHER_CODING:
+                if self.http10:
+                    raise ProtocolError(400, "invalid_request_headers", "Transfer-Encoding in HTTP/1.0")
+                raise ProtocolError(501, "unsupported_transfer_coding", "a transfer coding other than chunked")
+            case Kind.CONTINUE:
+                self.expect_continue = not self.http10  # RFC 9110 section 10.1.1
+            case Kind.OTHER_EXPECTATION:
+                raise ProtocolError(417, "expectation_failed", "an expectation other than 100-continue")
+            case Kind.CONNECTION:
+                options = [option.strip(b" \t") for option in value.lower().split(b",")]
+                if b"close" in options:
+                    return False
+                if b"keep-alive" in options and self.http10:
+                    return True
+            case Kind.TE_TRAILERS:
+                self.te_trailers = True
+        return keep_alive
+
+    def _upgraded(self, lines: list[bytes]) -> None:
+        if self.method == b"CONNECT":
+            raise ProtocolError(501, "unsupported_method", "CONNECT is not done here")
+        self.upgrade = True
+        if self.content_length or self.chunked:
+            # llhttp skips the body of a request that asks for an upgrade, but a server that does not upgrade must read
+            # it (RFC 9110 section 7.8). The head is parsed again without the wish.
+            kept = [line for line in lines[1:-2] if not line[:8].lower() == b"upgrade:"]
+            self._parser = self._new_parser()
+            self._parser.feed_data(b"\r\n".join([lines[0], *kept, b"", b""]))
+        else:
+            self.ended = True
+
+    def feed_body(self, data: bytes) -> bytes:
+        """Read on in the body of the message.
+
+        Args:
+            data: Bytes that belong to this message, and to no other.
+
+        Returns:
+            The body in it, decoded; b"" when it was framing only.
+
+        Raises:
+            ProtocolError: The framing is broken; the parser must be thrown away.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not (self.stop_at_end and self.ended):
+                raise ProtocolError(400, "invalid_request_body", str(error)) from None
+        chunks = self._chunks
+        if not chunks:
+            return b""
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        return body
+
+
+class _Stop(Exception):
+    """Ends llhttp's reading at the end of a message."""
+
+
+def _head_error(error: httptools.HttpParserError, lines: list[bytes]) -> ProtocolError:
+    """Whose line llhttp refused, as an answer."""
+    detail = str(error)
+    if isinstance(error, httptools.HttpParserInvalidMethodError):
+        if lines[0].partition(b" ")[0].isalpha():
+            return ProtocolError(501, "unsupported_method", "a method unknown here")
+        return ProtocolError(400, "invalid_request_line", detail)
+    if isinstance(error, httptools.HttpParserInvalidURLError):
+        return ProtocolError(400, "invalid_request_line", detail)
+    if "version" in detail or "HTTP/" in detail or "method" in detail.lower():
+        return ProtocolError(400, "invalid_request_line", detail)
+    if "Transfer-Encoding" in detail and "Content-Length" not in detail:
+        codings = b",".join(line.partition(b":")[2] for line in lines if line[:18].lower() == b"transfer-encoding:")
+        if b"chunked" not in [coding.strip(b" \t").lower() for coding in codings.split(b",")]:
+            return ProtocolError(501, "unsupported_transfer_coding", "a transfer coding other than chunked")
+    return ProtocolError(400, "invalid_request_headers", detail)
+
+
+class ParserPool:
+    """Parsers at rest, shared by the connections of a worker."""
+
+    __slots__ = ("_idle", "fields")
+
+    def __init__(self) -> None:
+        self.fields: Final = FieldTable()
+        self._idle: list[RequestParser] = []
+
+    def take(self) -> RequestParser:
+        """A parser that is between two messages."""
+        return self._idle.pop() if self._idle else RequestParser(self.fields)
+
+    def give(self, parser: RequestParser) -> None:
+        """Take a parser back, after the end of a message."""
+        if len(self._idle) < _POOLED:
+            self._idle.append(parser)
+
+
+class RequestReader:
+    """The reading side of one HTTP/1.1 connection.
+
+    It reads one request at a time: what follows stays unread, as bytes, until :meth:`next` is called. So a client that
+    pipelines costs at most one read of memory, and requests are answered in order by construction.
+
+    Args:
+        sink: Who is told.
+        pool: Where parsers come from.
+        limits: Sizes.
+    """
+
+    __slots__ = ("_limits", "_parser", "_pool", "_remaining", "_sink", "busy", "exhausted", "rest")
+
+    def __init__(self, sink: RequestSink, pool: ParserPool, limits: RequestLimits) -> None:
+        self._sink = sink
+        self._pool = pool
+        self._limits = limits
+        self._parser: RequestParser | None = None  # while inside a message
+        #: Bytes not read yet: an unfinished head or, while ``busy``, what follows the request in hand.
+        self.rest: bytes | bytearray = b""
+        self._remaining = 0  # bytes of a Content-Length body still to come
+        #: Whether a request was delivered and ``next`` was not called since.
+        self.busy = False
+        #: Whether nothing more can be read here: the connection must close after the answer.
+        self.exhausted = False
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a request head has begun and is not complete."""
+        return bool(self.rest) and not self.busy
+
+    @property
+    def in_body(self) -> bool:
+        """Whether a request body is not complete."""
+        return self._parser is not None
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the peer and tell the sink what they were.
+
+        Raises:
+            ProtocolError: The bytes are not acceptable. Nothing may be fed afterwards.
+        """
+        if self._parser is not None:
+            self._feed_body(data)
+        elif self.busy:
+            self.rest = self.rest + data if self.rest else data
+        elif not self.rest:
+            self._read_head(data)
+        else:
+            # A head in pieces. A bytearray takes a byte at a time without copying all that is there.
+            rest = self.rest
+            if not isinstance(rest, bytearray):
+                self.rest = rest = bytearray(rest)
+            rest += data
+            if rest.find(b"\r\n\r\n", max(0, len(rest) - len(data) - 3)) >= 0:
+                self.rest = b""
+                self._read_head(bytes(rest))
+            else:
+                self._check_partial(rest)
+
+    def next(self) -> None:
+        """The request in hand has been answered: read the one that follows, if its bytes are here.
+
+        Raises:
+            ProtocolError: As in :meth:`feed`.
+        """
+        self.busy = False
+        rest = self.rest
+        if rest:
+            self.rest = b""
+            self._read_head(bytes(rest))
+
+    def _read_head(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n") + 4
+        if end <= 4:  # incomplete (3), or empty lines in front (4)
+            if end == 3:
+                self.rest = data
+                self._check_partial(data)
+                return
+            data = data[self._skip_empty_lines(data) :]
+            if data:
+                self._read_head(data)
+            return
+        if data[0] == 13:  # CR: one empty line before the request line is ignored (RFC 9112 section 2.2)
+            self._read_head(data[2:])
+            return
+        limits = self._limits
+        if end > limits.header_bytes:
+            raise _too_large(data, limits)
+        parser = self._pool.take()
+        if end == len(data):
+            parser.parse_head(data, limits.headers)
+            rest = b""
+        else:
+            parser.parse_head(data[:end], limits.headers)
+            rest = data[end:]
+        if len(parser.target) > limits.target:
+            raise ProtocolError(414, "uri_too_long", f"request target longer than {limits.target} bytes")
+        self.busy = True
+        sink = self._sink
+        if parser.ended:
+            self.rest = rest
+            sink.request_received(parser)
+            sink.request_ended()
+            self._pool.give(parser)
+            return
+        self._parser = parser
+        self._remaining = parser.content_length or 0
+        sink.request_received(parser)
+        if rest:
+            self._feed_body(rest)
+
+    def _feed_body(self, data: bytes) -> None:
+        parser = self._parser
+        assert parser is not None
+        if parser.chunked:
+            self._feed_chunked(parser, data)
+            return
+        if len(data) > self._remaining:
+            self.rest = data[self._remaining :]
+            data = data[: self._remaining]
+        self._remaining -= len(data)
+        self._deliver(parser, data)
+
+    def _feed_chunked(self, parser: RequestParser, data: bytes) -> None:
+        # httptools does not say where a message ended inside the bytes it was given. A chunked body can only end in
+        # CRLF CRLF, so the bytes are given to it up to each such place. A body that is full of them is given whole
+        # after a while: llhttp then stops at its end, and what followed in the same read is not served.
+        start = 0
+        for front in (1, 2, 3):  # the CRLF CRLF may have begun in an earlier read
+            if data[:front] == b"\r\n\r\n"[4 - front :] and self._parser is not None:
+                self._deliver(parser, data[start:front])
+                start = front
+        for _ in range(_SPLITS):
+            if self._parser is None or start == len(data):
+                break
+            end = data.find(b"\r\n\r\n", start) + 4
+            if end < start + 4:
+                end = len(data)
+            self._deliver(parser, data[start:end])
+            start = end
+        if start == len(data):
+            return
+        if self._parser is None:
+            self.rest = data[start:]
+            return
+        parser.stop_at_end = True
+        self._deliver(parser, data[start:])
+        if self._parser is None:
+            self.exhausted = True
+        else:
+            parser.stop_at_end = False
+
+    def _deliver(self, parser: RequestParser, data: bytes) -> None:
+        if not data:
+            return
+        body = parser.feed_body(data)
+        if body:
+            self._sink.body_received(body)
+        if parser.ended:
+            self._parser = None
+            self._sink.request_ended()
+            if not parser.stop_at_end:
+                self._pool.give(parser)
+
+    def _skip_empty_lines(self, data: bytes) -> int:
+        """CRLFs in front of a request line; a few are ignored, many are not."""
+        skipped = len(data) - len(data.lstrip(b"\r\n"))
+        if skipped > 8 or data[:skipped] != b"\r\n" * (skipped // 2):
+            raise ProtocolError(400, "invalid_request_line", "empty lines instead of a request line")
+        return skipped
+
+    def _check_partial(self, data: bytes | bytearray) -> None:
+        """Refuse early what can't become a head, so that nobody waits for the deadline to learn it."""
+        limits = self._limits
+        line_end = data.find(b"\n")
+        if len(data) > limits.header_bytes:
+            raise _too_large(data, limits)
+        if line_end < 0 and len(data) > limits.target + 32:
+            raise ProtocolError(414, "uri_too_long", f"request target longer than {limits.target} bytes")
+        if data.count(b"\n") != data.count(b"\r\n"):
+            raise ProtocolError(
+                400, "invalid_request_line" if data.find(b"\r\n") < 0 else "invalid_request_headers", "bare LF"
+            )
+        first = data[0]
+        if not (65 <= first <= 90 or first == 13):  # A to Z: all methods of llhttp; CR: an empty line
+            raise ProtocolError(400, "invalid_request_line", "does not begin with a method")
+
+
+def _too_large(data: bytes | bytearray, limits: RequestLimits) -> ProtocolError:
+    line_end = data.find(b"\r\n")
+    if line_end < 0 or line_end > limits.target + 32:
+        return ProtocolError(414, "uri_too_long", f"request target longer than {limits.target} bytes")
+    return ProtocolError(431, "header_too_large", f"head larger than {limits.header_bytes} bytes")

@@ -1,0 +1,180 @@
+"""Responses: status, headers and the framing of the body, as bytes.
+
+A response head is checked as a whole: names must be tokens, and no value may hold CR, LF or NUL, so an application that
+copies input into a header can't split a response (RFC 9112 section 11.1).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from sojourn.errors import ApplicationError
+
+__all__ = [
+    "CONTINUE",
+    "LAST_CHUNK",
+    "ResponseHead",
+    "ResponseRenderer",
+    "chunk",
+    "interim",
+    "last_chunk",
+    "status_line",
+]
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_BAD_VALUE: Final = re.compile(rb"[\r\n\0]")
+
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
+    for status in HTTPStatus
+    if status.value >= 200
+}
+
+_ORDINARY, _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION, _DATE = range(5)
+_SPECIAL: Final = {
+    b"content-length": _CONTENT_LENGTH,
+    b"transfer-encoding": _TRANSFER_ENCODING,
+    b"connection": _CONNECTION,
+    b"date": _DATE,
+}
+_LEARNT_NAMES = 512
+
+
+class ResponseHead(NamedTuple):
+    """What an application's ``http.response.start`` comes to.
+
+    Attributes:
+        data: Status line and the application's headers, each with its CRLF; the empty line is still to come.
+        content_length: Declared length in bytes; None when the application gave none.
+        close: Whether the application asked for ``Connection: close``.
+        date: Whether it brought its own Date.
+    """
+
+    data: bytes
+    content_length: int | None
+    close: bool
+    date: bool
+
+
+def status_line(status: int) -> bytes:
+    """The status line with its CRLF.
+
+    Raises:
+        ApplicationError: The status is not a final one of three digits (RFC 9110 section 15).
+    """
+    line = _STATUS_LINES.get(status)
+    if line is None:
+        if type(status) is not int or not 200 <= status <= 999:
+            raise ApplicationError(f"http.response.start: status {status!r} is not from 200 to 999")
+        line = b"HTTP/1.1 %d \r\n" % status
+    return line
+
+
+class ResponseRenderer:
+    """Puts response heads into bytes. One per worker: it remembers which header names are good."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self) -> None:
+        self._names = dict(_SPECIAL)
+
+    def render(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> ResponseHead:
+        """Check the application's response head and put it into bytes.
+
+        ``Transfer-Encoding`` is left out, as ASGI asks: the framing is the server's. So is ``Connection``, except that
+        ``close`` is obeyed, and Content-Length with 204 (RFC 9110 section 8.6).
+
+        Raises:
+            ApplicationError: A status, name or value that HTTP does not allow, or two lengths that differ.
+        """
+        content_length: int | None = None
+        close = date = False
+        names = self._names
+        lines = [_STATUS_LINES.get(status) or status_line(status)]
+        try:
+            for name, value in headers:
+                meaning = names.get(name)
+                if meaning is None:
+                    meaning = self._learn(name)
+                if meaning:
+                    if meaning == _CONTENT_LENGTH:
+                        if not value.isdigit() or (content_length is not None and int(value) != content_length):
+                            raise ApplicationError(f"Content-Length {value!r} is not one number")
+                        if content_length is not None or status == 204:
+                            continue
+                        content_length = int(value)
+                    elif meaning == _TRANSFER_ENCODING:
+                        continue
+                    elif meaning == _CONNECTION:
+                        close = close or b"close" in value.lower()
+                        continue
+                    else:
+                        date = True
+                lines.append(b"%b: %b\r\n" % (name, value))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ApplicationError(f"http.response.start: headers must be pairs of bytes: {error}") from None
+        data = b"".join(lines)
+        # One look at the whole instead of one at each value: every CR and LF must be one of ours.
+        count = len(lines)
+        if data.count(b"\n") != count or data.count(b"\r") != count or b"\0" in data:
+            raise ApplicationError("a header value holds CR, LF or NUL (RFC 9110 section 5.5)")
+        return ResponseHead(data, content_length, close, date)
+
+    def _learn(self, name: bytes) -> int:
+        meaning = _meaning(name)
+        if len(self._names) < _LEARNT_NAMES and len(name) <= 64:
+            self._names[name] = meaning
+        return meaning
+
+
+def _meaning(name: bytes) -> int:
+    """What a header name means; refuses what is no name."""
+    if not isinstance(name, bytes):
+        raise ApplicationError(f"header name {name!r} is {type(name).__name__}, not bytes")
+    if _TOKEN.fullmatch(name) is None:
+        raise ApplicationError(f"header name {name!r} is not a token (RFC 9110 section 5.1)")
+    return _SPECIAL.get(name.lower(), _ORDINARY)
+
+
+def interim(status: int, headers: Iterable[Iterable[bytes]]) -> bytes:
+    """A 1xx response, complete (RFC 9110 section 15.2).
+
+    Raises:
+        ApplicationError: A name or value that HTTP does not allow.
+    """
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode("ascii"))]
+    for name, value in headers:
+        _meaning(name)
+        if _BAD_VALUE.search(value):
+            raise ApplicationError("a header value holds CR, LF or NUL (RFC 9110 section 5.5)")
+        lines.append(b"%b: %b\r\n" % (name, value))
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk (RFC 9112 section 7.1); b"" for no data, because an empty chunk is the last."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def last_chunk(trailers: Iterable[Iterable[bytes]]) -> bytes:
+    """The end of a chunked body with its trailer section (RFC 9112 section 7.1.2).
+
+    Raises:
+        ApplicationError: A name or value that HTTP does not allow.
+    """
+    lines = [b"0\r\n"]
+    for name, value in trailers:
+        if _meaning(name):
+            raise ApplicationError(f"{name.decode('ascii')} may not be a trailer (RFC 9110 section 6.5.1)")
+        if _BAD_VALUE.search(value):
+            raise ApplicationError("a trailer value holds CR, LF or NUL (RFC 9110 section 5.5)")
+        lines.append(b"%b: %b\r\n" % (name, value))
+    lines.append(b"\r\n")
+    return b"".join(lines)
