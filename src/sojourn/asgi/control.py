@@ -1,0 +1,71 @@
+"""What a request may ask of the server that runs it: ``scope["extensions"]["sojourn"]``."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sojourn.net.connection import Connection
+
+__all__ = ["RequestControl"]
+
+
+class RequestControl(ABC):
+    """The server's side of one request or WebSocket, as its application sees it.
+
+    Read it from ``scope["extensions"]["sojourn"]``, or with :func:`sojourn.current_request` anywhere in its task.
+    """
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def connection(self) -> Connection:
+        """The connection; it outlives the request."""
+
+    @property
+    def connection_id(self) -> int:
+        """Number of the connection on this worker, as in the logs."""
+        return self.connection.id
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the client."""
+        return self.connection.buffered
+
+    @property
+    @abstractmethod
+    def draining(self) -> asyncio.Event:
+        """Set when the server begins to stop; await it to say goodbye in time."""
+
+    @property
+    @abstractmethod
+    def remaining(self) -> float | None:
+        """Seconds until the handler deadline or, before the answer has begun, the response_start deadline; None: none."""
+
+    @abstractmethod
+    def set_timeout(self, name: str, seconds: float | None) -> None:
+        """Give this request another timeout.
+
+        Args:
+            name: ``handler``, ``response_start``, ``stream_idle``, ``body_idle`` or ``body`` for HTTP; ``idle`` or
+                ``write`` for a WebSocket.
+            seconds: From now for handler and response_start, otherwise the length of each wait; None takes it away.
+
+        Raises:
+            ValueError: There is no such timeout here, or it is not above zero.
+        """
+
+    @abstractmethod
+    def set_limit(self, name: str, value: int | None) -> None:
+        """Give this request another limit.
+
+        Args:
+            name: ``body``, ``body_min_rate`` or ``write_min_rate``.
+            value: In bytes or bytes per second; None takes it away.
+
+        Raises:
+            ValueError: There is no such limit here, or it is negative.
+        """

@@ -1,0 +1,476 @@
+"""One HTTP request: what the application sends, and how the request ends.
+
+The code that runs for every request is laid out for speed: attributes instead of objects, one write for head and body,
+a future only where the application really has to wait, and no timer at all. Deadlines are assignments to the slots of the
+connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from sojourn.asgi.inbound import Inbound
+from sojourn.asgi.pathsend import send_file
+from sojourn.asgi.problem import problem
+from sojourn.asgi.site import CURRENT
+from sojourn.clock import NEVER
+from sojourn.ending import Ending, How, Phase
+from sojourn.errors import ApplicationError, ClientDisconnected
+from sojourn.events import ApplicationFailed, RequestEnded
+from sojourn.typing import Message
+from sojourn.wire.http1.response import ResponseHead, chunk, interim, last_chunk
+
+if TYPE_CHECKING:
+    from sojourn.asgi.http import HttpHandler
+    from sojourn.wire.http1.request import RequestParser
+
+__all__ = ["HttpCycle", "Stage"]
+
+
+class Stage(IntEnum):
+    """How far the answer is. The hot path writes the numbers."""
+
+    WAITING = 0  # no http.response.start yet
+    HEAD = 1  # the head is here, and not sent: a crash can still become a 500
+    BODY = 2  # the head is sent
+    TRAILERS = 3  # the body is complete, trailers are awaited
+    DONE = 4  # complete, or never will be
+
+
+_COMPLETED: Final = Ending("completed", Phase.RESPONSE)
+_EXPECTED: Final = {
+    Stage.WAITING: "http.response.start comes first",
+    Stage.HEAD: "http.response.start was sent, http.response.body comes next",
+    Stage.BODY: "the body has begun, more http.response.body comes next",
+    Stage.TRAILERS: "the body is complete, http.response.trailers comes next",
+    Stage.DONE: "the response is complete",
+}
+
+
+class HttpCycle(Inbound):
+    """One request on its way.
+
+    Args:
+        handler: Whose request it is.
+        head: The request head.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_chunked",
+        "_farewell",
+        "_head",
+        "_head_only",
+        "_http10",
+        "_remaining",
+        "_sent",
+        "_started",
+        "_trailers",
+        "has_slot",
+        "keep_alive",
+        "scope",
+        "status",
+        "target",
+        "task",
+    )
+
+    def __init__(self, handler: HttpHandler, head: RequestParser) -> None:
+        Inbound.__init__(self, handler, head)
+        #: Set right after, because it holds the cycle.
+        self.scope: dict[str, Any]
+        self._http10 = head.http10
+        self._head_only = head.method == b"HEAD"
+        self._head: ResponseHead | None = None
+        self._chunked = False
+        self._trailers = False
+        #: Whether the server stops and the application was told.
+        self._farewell = False
+        #: Body bytes that a declared length still asks for; None when none is declared.
+        self._remaining: int | None = None
+        self._sent = 0
+        self._started = handler.site.monotonic()
+        self.keep_alive = head.keep_alive
+        self.status = 0
+        self.target = head.target
+        self.task: asyncio.Task[None] | None = None
+        #: Whether one of ``limits.requests`` is taken.
+        self.has_slot = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether the application was started."""
+        return self.task is not None
+
+    @property
+    def failure(self) -> Ending | None:
+        """Why the request did not end as it should; None when it did."""
+        return self._ending
+
+    def begin_queued(self) -> None:
+        """A slot became free for this request."""
+        self._handler.start_queued(self)
+
+    async def run(self) -> None:
+        """Run the application: the whole life of the request's task."""
+        CURRENT.set(self)
+        try:
+            await self._handler.site.app(self.scope, self.receive, self.send)
+            if self.stage != 4:
+                self._app_returned()
+        except Exception as error:
+            self._app_raised(error)
+        except asyncio.CancelledError:
+            if self.stage != 4:
+                # Cancelled by itself: the server's own cancellations have ended the request before.
+                self._app_raised(asyncio.CancelledError("the application cancelled its own task"))
+            raise
+        finally:
+            self._handler.cycle_returned(self)
+
+    async def send(self, message: Message) -> None:
+        """ASGI send.
+
+        Raises:
+            ClientDisconnected: The client left, or the server has ended the request.
+            ApplicationError: The message is not what ASGI or HTTP allows at this point.
+
+        Cancel: safe; what was handed to the transport before is sent.
+        """
+        kind = message["type"]
+        stage = self.stage
+        if kind == "http.response.body":
+            if stage == 1:
+                if not message.get("more_body", False) and not self._trailers:
+                    self._send_whole(message.get("body", b""))
+                    return
+                self._begin(None)
+                stage = 2
+            if stage == 2:
+                self._send_part(message.get("body", b""), message.get("more_body", False))
+                if self._connection.blocked and self.stage == 2:
+                    await self._connection.writable()
+                return
+        elif kind == "http.response.start":
+            if stage == 0:
+                status = message["status"]
+                self._head = self._handler.site.renderer.render(status, message.get("headers", ()))
+                self.status = status
+                self._trailers = message.get("trailers", False)
+                self.stage = 1
+                return
+        elif kind == "http.response.pathsend":
+            if stage == 1 or stage == 2:
+                await send_file(self.send, message["path"])
+                return
+        elif kind == "http.response.trailers":
+            if stage == 3:
+                self._send_trailers(message.get("headers", ()), message.get("more_trailers", False))
+                return
+        elif kind == "http.response.early_hint":
+            if stage == 0:
+                if not self._http10:
+                    self._connection.write(interim(103, [(b"link", link) for link in message.get("links", ())]))
+                return
+        else:
+            raise ApplicationError(f"{kind!r} is no ASGI message of an HTTP application")
+        if self.stage == 4 and self._ending is not None:
+            raise ClientDisconnected(self._ending.reason)
+        raise ApplicationError(f"{kind!r} is not allowed here: {_EXPECTED[Stage(self.stage)]}")
+
+    # Writing
+
+    def _send_whole(self, body: bytes) -> None:
+        """The answer in one piece: head and body leave in one write."""
+        data = self._head_bytes(len(body))
+        if self._remaining is not None and self._remaining != len(body) and not self._head_only:
+            raise ApplicationError(f"the body has {len(body)} bytes, Content-Length said {self._remaining}")
+        if body and not self._no_body:
+            data += body
+        connection = self._connection
+        transport = connection.transport
+        if transport is None or connection.ending is not None:
+            raise self._gone()
+        # Connection.write, written out.
+        size = len(data)
+        connection.bytes_out += size
+        self._sent = size
+        transport.write(data)
+        self._complete()
+
+    def _begin(self, length: int | None) -> None:
+        """Send the head of an answer that comes in parts."""
+        connection = self._connection
+        if connection.transport is None or connection.ending is not None:
+            raise self._gone()
+        self._write(self._head_bytes(length))
+        self.stage = 2
+        connection.phase = Phase.RESPONSE
+        connection.due.response_start = NEVER
+        connection.arm("stream", self.timeout("stream_idle"))
+
+    def _head_bytes(self, length: int | None) -> bytes:
+        """The head with everything the server adds; decides the framing.
+
+        Args:
+            length: Bytes of the whole body when they are known; None when it comes in parts.
+        """
+        head = self._head
+        assert head is not None
+        handler = self._handler
+        site = handler.site
+        parts = [head.data]
+        status = self.status
+        if not head.date and site.date_header:
+            parts.append(handler.connection.runtime.ticker.date)
+        if site.server_header:
+            parts.append(b"server: sojourn\r\n")
+        declared = head.content_length
+        self._remaining = declared
+        if declared is None and status != 204 and status != 304:
+            if length is not None:
+                if length or not self._head_only:
+                    parts.append(b"content-length: %d\r\n" % length)
+            elif not self._http10:
+                self._chunked = not self._head_only
+                parts.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self.keep_alive = False  # only the end of the connection can say where this body ends
+        if self.keep_alive and (head.close or self._expect_continue or site.draining or handler.closing):
+            # A client that waits for 100 may or may not send its body now: the next request could not be found.
+            self.keep_alive = False
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        elif self._http10:
+            parts.append(b"connection: keep-alive\r\n")
+        parts.append(b"\r\n")
+        return b"".join(parts)
+
+    @property
+    def _no_body(self) -> bool:
+        """Whether the answer can't have a body (RFC 9110 sections 9.3.2, 15.3.5 and 15.4.5)."""
+        return self._head_only or self.status == 204 or self.status == 304
+
+    def _send_part(self, body: bytes, more: bool) -> None:
+        """A piece of a body that comes in parts."""
+        connection = self._connection
+        if connection.transport is None or connection.ending is not None:
+            raise self._gone()
+        if not self._no_body:
+            if self._chunked:
+                data = chunk(body)
+                if not more and not self._trailers:
+                    data += b"0\r\n\r\n"
+                self._write(data)
+            else:
+                if self._remaining is not None:
+                    if len(body) > self._remaining:
+                        raise ApplicationError("the body has more bytes than Content-Length said")
+                    self._remaining -= len(body)
+                    if not more and self._remaining:
+                        raise ApplicationError(f"the body has {self._remaining} bytes less than Content-Length said")
+                self._write(body)
+        if not more:
+            if self._trailers and self._chunked:
+                self.stage = 3
+            else:
+                self._complete()
+
+    def _send_trailers(self, trailers: Iterable[tuple[bytes, bytes]], more: bool) -> None:
+        if more:
+            raise ApplicationError("http.response.trailers: all trailers must come in one message")
+        self._write(last_chunk(trailers))
+        self._complete()
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._sent += len(data)
+            self._connection.write(data)
+
+    def _gone(self) -> ClientDisconnected:
+        ending = self._connection.ending or self._ending
+        return ClientDisconnected(ending.reason if ending is not None else "client_reset")
+
+    def _complete(self) -> None:
+        """The answer is complete."""
+        self.stage = 4
+        if self._waiters is not None:
+            self._wake()
+        handler = self._handler
+        if RequestEnded in handler.site.observers:
+            self._report(_COMPLETED, self.status)
+        handler.cycle_completed(self)
+
+    # Ends that are not completion
+
+    def _app_returned(self) -> None:
+        if self._farewell and self.stage == 2:
+            self._finish_stream()
+            return
+        if self._connection.transport is None or self._connection.ending is not None:
+            return
+        error = ApplicationError(
+            "the application returned without a complete answer"
+            if self.stage
+            else "the application returned without http.response.start"
+        )
+        self._app_failed("app_returned_without_response", error)
+
+    def _app_raised(self, error: BaseException) -> None:
+        if isinstance(error, ClientDisconnected) and self.stage == 4:
+            return
+        if self._connection.transport is None or self._connection.ending is not None:
+            return
+        if self._farewell and self.stage == 2:
+            self._finish_stream()
+            return
+        if self.stage == 4:
+            # After its answer; nobody waits for anything any more, but somebody should know.
+            if self._ending is None:
+                self._tell_failure("error_after_response", error)
+            return
+        if isinstance(error, ApplicationError):
+            mismatch = "Content-Length said" in str(error)
+            self._app_failed("response_content_length_mismatch" if mismatch else "invalid_response", error)
+        else:
+            self._app_failed("app_error_before_head" if self.stage < 2 else "error_after_starting_response", error)
+
+    def _app_failed(self, reason: str, error: BaseException) -> None:
+        self._tell_failure(reason, error)
+        phase = Phase.HANDLER if self.stage < 2 else Phase.RESPONSE
+        self.fail(Ending(reason, phase, How.LOCAL_ABORT if self.stage >= 2 else None, str(error)), 500)
+
+    def _tell_failure(self, reason: str, error: BaseException) -> None:
+        self._connection.runtime.bus.emit(
+            ApplicationFailed(self._connection.id, self.scope["method"], self.scope["path"], reason, error)
+        )
+
+    def fail(self, ending: Ending, status: int) -> None:
+        """End the request: with an answer of the server's while none has begun, else by aborting the connection.
+
+        An answer that has begun can't be mended, and must not look complete: the abort makes the client see it as cut,
+        whatever its framing.
+
+        Args:
+            ending: Why.
+            status: Status of the server's answer.
+        """
+        if self.stage == 4:
+            return
+        self._ending = ending
+        handler = self._handler
+        if self.stage >= 2:
+            self.stage = 4
+            self._report(ending, self.status)
+            self._connection.end(ending, abort=True)
+        else:
+            details = {"deadline": ending.detail} if ending.how is How.TIMEOUT else {}
+            hidden = status == 500  # what went wrong inside is for the log, not for the client
+            text = ending.row.advice if hidden or details else ending.detail or ending.row.advice
+            retry = [(b"retry-after", b"%d" % handler.site.config.limits.retry_after)] if status == 503 else []
+            headers, body = problem(status, ending.reason, text, retry, **details)
+            if status in (408, 413, 503):
+                self.keep_alive = False
+            self.status = status
+            self._head = handler.site.renderer.render(status, headers)
+            data = self._head_bytes(len(body))
+            self.stage = 4
+            self._write(data if self._head_only else data + body)
+            self._report(ending, status)
+            handler.cycle_completed(self)
+        if self._waiters is not None:
+            self._wake()
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the answer is sent in parts and has begun."""
+        return self.stage == 2
+
+    @property
+    def event_stream(self) -> bool:
+        """Whether the answer is a stream of server-sent events that has begun."""
+        return self.stage == 2 and self._head is not None and b"text/event-stream" in self._head.data
+
+    def goodbye(self, grace: float) -> None:
+        """The server stops: the application is told that its client left, and cancelled after ``grace`` seconds.
+
+        What it has sent of a stream without declared length then counts as complete, because a server-sent event stream
+        may end anywhere.
+        """
+        self._farewell = True
+        self.half_closed(Ending("drain_goodbye", Phase.RESPONSE))
+        self._connection.runtime.ticker.call_later(grace, self._end_stream)
+
+    def _end_stream(self) -> None:
+        if self.stage == 2:
+            self.cancel("drain_goodbye")
+            self._finish_stream()
+
+    def _finish_stream(self) -> None:
+        """End a stream that was told goodbye, so that its client sees a complete answer if that is possible."""
+        if self._chunked and self._connection.transport is not None:
+            self._write(b"0\r\n\r\n")
+            self.stage = 4
+            self._report(self._ending or _COMPLETED, self.status)
+            self._handler.cycle_completed(self)
+        else:
+            self.fail(Ending("drain_goodbye", Phase.RESPONSE, How.LOCAL_ABORT), 503)
+
+    def cancel(self, cause: str) -> None:
+        """Cancel the application, by the ladder."""
+        if self.task is not None and not self.task.done():
+            owner = f"connection {self._connection.id} {self.scope['method']} {self.scope['path']}"
+            self._handler.site.work.cancel(self.task, cause, owner)
+
+    def client_left(self, ending: Ending) -> None:
+        """The client is gone: receive() says so, send() raises, and after ``disconnect_grace`` the task is cancelled."""
+        if self.stage != 4:
+            self._ending = ending
+            sent_status = self.status if self.stage >= 2 else (ending.row.status or 499)
+            self.stage = 4
+            self._report(ending, sent_status)
+        elif self.task is not None and self._ending is None:
+            return  # answered: what it does now is its own, and the server's until it ends
+        if self._waiters is not None:
+            self._wake()
+        runtime = self._connection.runtime
+        if self.task is not None and not self.task.done():
+            grace = 0.0 if ending.how is How.TIMEOUT else runtime.config.timeouts.disconnect_grace
+            runtime.ticker.call_later(grace, lambda: self.cancel(ending.reason))
+
+    def half_closed(self, ending: Ending) -> None:
+        """The client will send nothing more; it may have left, or wait for its answer."""
+        self._ending = ending
+        if self._waiters is not None:
+            self._wake()
+
+    def _report(self, ending: Ending, status: int) -> None:
+        handler = self._handler
+        if RequestEnded not in handler.site.observers:
+            return
+        scope = self.scope
+        agent = referer = b""
+        for name, value in scope["headers"]:
+            if name == b"user-agent":
+                agent = value
+            elif name == b"referer":
+                referer = value
+        client = scope["client"]
+        handler.connection.runtime.bus.emit(
+            RequestEnded(
+                self._connection.id,
+                f"{client[0]}:{client[1]}" if client else "unix",
+                scope["method"],
+                self.target,
+                scope["http_version"],
+                status,
+                ending,
+                handler.site.monotonic() - self._started,
+                self._body_size,
+                self._sent,
+                agent,
+                referer,
+            )
+        )

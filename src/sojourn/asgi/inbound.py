@@ -1,0 +1,251 @@
+"""The receiving half of an HTTP request: its body, its deadlines while it comes, its own settings."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sojourn.asgi.control import RequestControl
+from sojourn.asgi.overrides import Overrides
+from sojourn.clock import NEVER
+from sojourn.ending import Ending, Phase
+from sojourn.errors import ProtocolError
+from sojourn.policy.deadlines import rate_deadline
+from sojourn.typing import Message
+from sojourn.wire.http1.response import CONTINUE
+
+if TYPE_CHECKING:
+    from sojourn.asgi.http import HttpHandler
+    from sojourn.net.connection import Connection
+    from sojourn.wire.http1.request import RequestParser
+
+__all__ = ["Inbound"]
+
+#: Names that ``set_timeout`` and ``set_limit`` take for an HTTP request.
+_TIMEOUTS = ("handler", "response_start", "stream_idle", "body_idle", "body")
+_LIMITS = ("body", "body_min_rate", "write_min_rate")
+
+
+class Inbound(RequestControl):
+    """What a request brings, piece by piece, to an application that may or may not want it.
+
+    Args:
+        handler: Whose request it is.
+        head: The request head.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_size",
+        "_connection",
+        "_content_length",
+        "_ending",
+        "_expect_continue",
+        "_handler",
+        "_overrides",
+        "_waited",
+        "_waiters",
+        "body_ended",
+        "body_taken",
+        "stage",
+    )
+
+    def __init__(self, handler: HttpHandler, head: RequestParser) -> None:
+        self._handler = handler
+        self._connection = handler.connection
+        self._content_length = head.content_length
+        self._expect_continue = head.expect_continue
+        self._body: list[bytes] | None = None
+        self._body_size = 0
+        #: Seconds for which the application has waited for the body.
+        self._waited = 0.0
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self._overrides: Overrides | None = None
+        #: Why the request can't go on as it should; None while it can.
+        self._ending: Ending | None = None
+        self.body_ended = False
+        self.body_taken = False
+        #: How far the answer is: a ``Stage``, held as a plain int because it is compared for every message.
+        self.stage = 0
+
+    async def receive(self) -> Message:
+        """ASGI receive.
+
+        Cancel: safe; nothing that was received is lost.
+        """
+        while True:
+            if self.stage == 4 or self._ending is not None:
+                return {"type": "http.disconnect"}
+            if self.body_taken:
+                await self._wait()  # for the client to leave, or for the end of the answer
+            elif self._body is not None or self.body_ended:
+                return self._take_body()
+            else:
+                await self._wait_for_body()
+
+    def _take_body(self) -> Message:
+        body = b""
+        if self._body is not None:
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._body = None
+            self._check_body_limit()
+            if self._connection.reading_paused:
+                self._handler.read_on()
+        self.body_taken = self.body_ended
+        return {"type": "http.request", "body": body, "more_body": not self.body_ended}
+
+    def body_received(self, data: bytes) -> None:
+        """A piece of the request body arrived."""
+        self._body_size += len(data)
+        if self.stage == 4:  # answered early: it is thrown away
+            return
+        if self._body is None:
+            self._body = [data]
+        else:
+            self._body.append(data)
+        if self._waiters is not None:
+            self._wake()
+        elif sum(map(len, self._body)) > self._handler.site.config.limits.read_buffer:
+            self._connection.pause_reading()
+
+    def request_ended(self) -> None:
+        """The request is complete."""
+        self.body_ended = True
+        if self._waiters is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        waiter = self._connection.runtime.loop.create_future()
+        if self._waiters is None:
+            self._waiters = [waiter]
+        else:
+            self._waiters.append(waiter)
+        await waiter
+
+    async def _wait_for_body(self) -> None:
+        """Wait for the next piece, with the progress deadline armed for exactly this time."""
+        self._check_body_limit()
+        connection = self._connection
+        if self._expect_continue:
+            self._expect_continue = False
+            if self.stage < 2:
+                connection.write(CONTINUE)  # only now: the application reads (RFC 9110 section 10.1.1)
+        due = connection.due
+        began = connection.runtime.ticker.now
+        idle = self.timeout("body_idle")
+        # The rate counts only the time in which the application waits: its own slowness is not the client's.
+        rate = rate_deadline(
+            began - self._waited,
+            self._handler.site.config.limits.rate_grace,
+            self._body_size,
+            self.limit("body_min_rate"),
+        )
+        moment = min(NEVER if idle is None else began + idle, max(rate, began + 0.2))
+        due.body = moment
+        if due.body_total == NEVER and (total := self.timeout("body")) is not None:
+            due.body_total = began + total - self._waited
+            moment = min(moment, due.body_total)
+        if moment < connection.looked_at:
+            connection.runtime.wheel.sooner(connection, moment)
+        try:
+            await self._wait()
+        finally:
+            self._waited += connection.runtime.ticker.now - began
+            due.body = due.body_total = NEVER
+
+    def _check_body_limit(self) -> None:
+        limit = self.limit("body")
+        if limit is not None and max(self._content_length or 0, self._body_size) > limit:
+            detail = f"the request body is larger than {limit} bytes"
+            self.fail(Ending("body_too_large", Phase.BODY, None, detail), 413)
+            raise ProtocolError(413, "body_too_large", detail)
+
+    def body_too_slow(self, now: float) -> str:
+        """Which word fits the body deadline that has just passed."""
+        idle = self.timeout("body_idle")
+        if idle is not None and now - self._connection.last_read >= idle - 0.2:
+            return "request_body_timeout"
+        return "min_request_body_data_rate"
+
+    def fail(self, ending: Ending, status: int) -> None:
+        """End the request with an answer of the server's, if none has begun."""
+        raise NotImplementedError
+
+    # Settings of this request
+
+    @property
+    def overridden(self) -> bool:
+        """Whether this request has settings of its own."""
+        return self._overrides is not None
+
+    def use(self, overrides: Overrides | None) -> None:
+        """Take the settings of a route."""
+        self._overrides = overrides
+
+    def start_timeout(self) -> float:
+        """The response_start timeout of this request; NEVER for none."""
+        timeout = self.timeout("response_start")
+        return NEVER if timeout is None else timeout
+
+    def timeout(self, name: str) -> float | None:
+        """A timeout as it holds for this request, in seconds."""
+        overrides = self._overrides
+        if overrides is not None and name in overrides.timeouts:
+            return overrides.timeouts[name]
+        value: float | None = getattr(self._handler.site.config.timeouts, name)
+        return value
+
+    def limit(self, name: str) -> int | None:
+        """A limit as it holds for this request."""
+        overrides = self._overrides
+        if overrides is not None and name in overrides.limits:
+            return overrides.limits[name]
+        value: int | None = getattr(self._handler.site.config.limits, name)
+        return value
+
+    def _own_overrides(self) -> Overrides:
+        shared = self._overrides
+        own = Overrides(dict(shared.timeouts), dict(shared.limits)) if shared is not None else Overrides()
+        self._overrides = own
+        return own
+
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
+    @property
+    def draining(self) -> asyncio.Event:
+        return self._handler.site.drain
+
+    @property
+    def remaining(self) -> float | None:
+        due = self._connection.due
+        moment = min(due.handler, due.response_start)
+        return None if moment == NEVER else max(0.0, moment - self._connection.runtime.ticker.now)
+
+    def set_timeout(self, name: str, seconds: float | None) -> None:
+        if name not in _TIMEOUTS:
+            raise ValueError(f"a request has no timeout {name!r}; there are {', '.join(_TIMEOUTS)}")
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"timeout {name} must be above zero, not {seconds!r}")
+        if self.stage == 4:
+            return
+        self._own_overrides().timeouts[name] = seconds
+        if name == "handler" or (name == "response_start" and self.stage < 1):
+            self._connection.arm(name, seconds)
+        elif name == "stream_idle" and self.stage == 2:
+            self._connection.arm("stream", seconds)
+
+    def set_limit(self, name: str, value: int | None) -> None:
+        if name not in _LIMITS:
+            raise ValueError(f"a request has no limit {name!r}; there are {', '.join(_LIMITS)}")
+        if value is not None and value < 0:
+            raise ValueError(f"limit {name} can't be negative: {value!r}")
+        if self.stage != 4:
+            self._own_overrides().limits[name] = value

@@ -1,0 +1,128 @@
+"""What a worker serves: the application, its settings and the machinery its requests share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from sojourn.asgi.overrides import RouteTable
+from sojourn.clock import NEVER
+from sojourn.config import Config
+from sojourn.net.runtime import Runtime
+from sojourn.policy.admission import Slots
+from sojourn.scopes.work import Work
+from sojourn.typing import ASGIApp, Headers
+from sojourn.wire.deflate import DeflateParams, Deflater, DeflateSettings, Inflater
+from sojourn.wire.forwarded import Forwarded
+from sojourn.wire.http1.request import ParserPool
+from sojourn.wire.http1.response import ResponseRenderer
+
+if TYPE_CHECKING:
+    from sojourn.asgi.control import RequestControl
+    from sojourn.asgi.cycle import HttpCycle
+
+__all__ = ["CURRENT", "Site"]
+
+#: The request that runs in the present context.
+CURRENT: Final[ContextVar[RequestControl]] = ContextVar("sojourn_request")
+
+
+class Site:
+    """One application on one worker.
+
+    Args:
+        app: The ASGI application.
+        runtime: What the worker's connections share.
+        work: Where tasks are made.
+        config: Settings.
+        forwarded: Reads what trusted proxies say of the client; None when nobody is trusted.
+    """
+
+    __slots__ = (
+        "_codecs",
+        "app",
+        "asgi",
+        "config",
+        "date_header",
+        "deflate",
+        "drain",
+        "draining",
+        "forwarded",
+        "handler_timeout",
+        "keep_alive",
+        "monotonic",
+        "observers",
+        "parsers",
+        "renderer",
+        "response_start",
+        "root_path",
+        "routes",
+        "runtime",
+        "server_header",
+        "slots",
+        "state",
+        "work",
+    )
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        runtime: Runtime,
+        work: Work,
+        config: Config,
+        forwarded: Callable[[str, Headers], Forwarded | None] | None = None,
+    ) -> None:
+        self.app = app
+        self.runtime = runtime
+        self.work = work
+        self.config = config
+        self.forwarded = forwarded
+        settings = config.websocket
+        #: What permessage-deflate is to be like here.
+        self.deflate = DeflateSettings(
+            server_takeover=settings.compression_takeover,
+            client_takeover=settings.compression_takeover,
+            threshold=settings.compression_threshold,
+        )
+        self._codecs: dict[DeflateParams, tuple[Inflater, Deflater]] = {}
+        self.asgi: dict[str, str] = {"version": "3.0", "spec_version": config.app.spec}
+        self.root_path = config.app.root_path
+        self.parsers = ParserPool()
+        self.renderer = ResponseRenderer()
+        self.routes: RouteTable | None = RouteTable(config) if config.routes else None
+        limits = config.limits
+        #: Slots for requests in the application; None when limits.requests is not set, and then never asked.
+        self.slots: Slots[HttpCycle] | None = (
+            Slots(limits.requests, limits.queue, limits.queue_wait) if limits.requests is not None else None
+        )
+        #: The lifespan state; each request gets a shallow copy.
+        self.state: dict[str, Any] = {}
+        #: Set when the server begins to drain: answers then say ``Connection: close``.
+        self.draining = False
+        self.drain = asyncio.Event()
+        # What every request looks at, without the way through the configuration.
+        self.monotonic = runtime.ticker.clock.monotonic
+        self.observers = runtime.bus.observers
+        self.response_start = _or_never(config.timeouts.response_start)
+        self.handler_timeout = config.timeouts.handler
+        self.keep_alive = _or_never(config.timeouts.keep_alive)
+        self.date_header = config.log.date_header
+        self.server_header = config.log.server_header
+
+    def begin_drain(self) -> None:
+        """From now on answers close their connection, and whoever awaits ``drain`` is told."""
+        self.draining = True
+        self.drain.set()
+
+    def deflaters(self, params: DeflateParams) -> tuple[Inflater, Deflater]:
+        """The codecs for parameters without context takeover: they hold nothing, so connections share them."""
+        codecs = self._codecs.get(params)
+        if codecs is None:
+            codecs = self._codecs[params] = (Inflater(params), Deflater(params, self.deflate))
+        return codecs
+
+
+def _or_never(timeout: float | None) -> float:
+    return NEVER if timeout is None else timeout
