@@ -22,8 +22,8 @@ API_REFERENCE = ROOT / "docs" / "reference" / "api.md"
 # A unit is a folder or module directly under src/sojourn. Floor 0 counts as one folder.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "ending", "events", "config", "clock", "typing"),
-    ("wire", "policy"),
-    ("net", "scopes", "bus"),
+    ("wire", "policy", "bus"),
+    ("net", "scopes"),
     ("asgi", "routing"),
     ("hub", "tasks", "sessions", "guards", "clients", "sip", "observe"),
     ("server",),
@@ -387,7 +387,7 @@ PLANTED = {
         ("sojourn.policy.drain", "from sojourn.wire import http1"),
         ("sojourn.policy.drain", "import sojourn.wire.http1"),
         ("sojourn.policy.drain", "from sojourn.wire.sse import encode"),
-        ("sojourn.net.outbox", "from sojourn.bus import Bus"),
+        ("sojourn.wire.http1", "from sojourn.bus import Bus"),
         ("sojourn.net.outbox", "from ..scopes import work"),
         ("sojourn.net.outbox", "import sojourn"),
         ("sojourn.net.outbox", "from sojourn import Hub"),

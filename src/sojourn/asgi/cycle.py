@@ -129,6 +129,11 @@ class HttpCycle(Inbound):
             raise
         finally:
             self._handler.cycle_returned(self)
+            if self.stage == 4:
+                # The scope and the context of the task hold the cycle: without this, each request would be garbage for
+                # the collector to find.
+                del self.scope
+                self.task = None
 
     async def send(self, message: Message) -> None:
         """ASGI send.

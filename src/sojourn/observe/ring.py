@@ -116,9 +116,15 @@ class Ring:
             self._rouse()
 
     def order(self, action: Callable[[], None]) -> None:
-        """Run ``action`` in the writer thread once every line taken before is written. Needs no place in the ring."""
-        self._queue.append(action)
-        self._rouse()
+        """Run ``action`` in the writer thread once every line taken before is written; at once when that has ended.
+
+        It needs no place in the ring.
+        """
+        if self._thread.is_alive():
+            self._queue.append(action)
+            self._rouse()
+        else:
+            action()
 
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait until every line taken before is written.
