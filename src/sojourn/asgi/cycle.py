@@ -40,6 +40,7 @@ class Stage(IntEnum):
     DONE = 4  # complete, or never will be
 
 
+_NO_HEAD: Final = ResponseHead(b"", None, close=False, date=False, special=False)
 _COMPLETED: Final = Ending("completed", Phase.RESPONSE)
 _EXPECTED: Final = {
     Stage.WAITING: "http.response.start comes first",
@@ -65,6 +66,7 @@ class HttpCycle(Inbound):
         "_head",
         "_head_only",
         "_http10",
+        "_ordinary",
         "_remaining",
         "_sent",
         "_started",
@@ -81,9 +83,11 @@ class HttpCycle(Inbound):
         Inbound.__init__(self, handler, head)
         #: Set right after, because it holds the cycle.
         self.scope: dict[str, Any]
-        self._http10 = head.http10
-        self._head_only = head.method == b"HEAD"
-        self._head: ResponseHead | None = None
+        self._http10 = http10 = head.http10
+        self._head_only = head_only = head.method == b"HEAD"
+        #: Whether nothing about the request makes the answer's framing unusual.
+        self._ordinary = head.keep_alive and not (http10 or head_only or head.expect_continue)
+        self._head: ResponseHead = _NO_HEAD
         self._chunked = False
         self._trailers = False
         #: Whether the server stops and the application was told.
@@ -189,21 +193,36 @@ class HttpCycle(Inbound):
 
     def _send_whole(self, body: bytes) -> None:
         """The answer in one piece: head and body leave in one write."""
-        data = self._head_bytes(len(body))
-        if self._remaining is not None and self._remaining != len(body) and not self._head_only:
-            raise ApplicationError(f"the body has {len(body)} bytes, Content-Length said {self._remaining}")
-        if body and not self._no_body:
-            data += body
-        connection = self._connection
+        handler, head = self._handler, self._head
+        connection, site = handler.connection, handler.site
         transport = connection.transport
         if transport is None or connection.ending is not None:
             raise self._gone()
+        if (
+            self._ordinary
+            and head.content_length == len(body)
+            and not (head.special or site.draining or handler.closing)
+            and site.plain
+        ):
+            # What most answers are: nothing to add but the date.
+            data = b"".join((head.data, site.ticker.date, b"\r\n", body))
+        else:
+            data = self._head_bytes(len(body))
+            if self._remaining is not None and self._remaining != len(body) and not self._head_only:
+                raise ApplicationError(f"the body has {len(body)} bytes, Content-Length said {self._remaining}")
+            if body and not self._no_body:
+                data += body
         # Connection.write, written out.
         size = len(data)
         connection.bytes_out += size
         self._sent = size
         transport.write(data)
-        self._complete()
+        self.stage = 4
+        if self._waiters is not None:
+            self._wake()
+        if RequestEnded in site.observers:
+            self._report(_COMPLETED, self.status)
+        handler.cycle_completed(self)
 
     def _begin(self, length: int | None) -> None:
         """Send the head of an answer that comes in parts."""
@@ -212,6 +231,7 @@ class HttpCycle(Inbound):
             raise self._gone()
         self._write(self._head_bytes(length))
         self.stage = 2
+        self._handler.armed = True
         connection.phase = Phase.RESPONSE
         connection.due.response_start = NEVER
         connection.arm("stream", self.timeout("stream_idle"))
@@ -223,13 +243,12 @@ class HttpCycle(Inbound):
             length: Bytes of the whole body when they are known; None when it comes in parts.
         """
         head = self._head
-        assert head is not None
         handler = self._handler
         site = handler.site
         parts = [head.data]
         status = self.status
         if not head.date and site.date_header:
-            parts.append(handler.connection.runtime.ticker.date)
+            parts.append(site.ticker.date)
         if site.server_header:
             parts.append(b"server: sojourn\r\n")
         declared = head.content_length
@@ -316,6 +335,10 @@ class HttpCycle(Inbound):
             return
         if self._connection.transport is None or self._connection.ending is not None:
             return
+        if self._ending is not None:
+            # receive() had told it that the client closed its side, so it saw no reason to go on: that is the cause.
+            self._connection.end(self._ending, abort=True)
+            return
         error = ApplicationError(
             "the application returned without a complete answer"
             if self.stage
@@ -396,7 +419,7 @@ class HttpCycle(Inbound):
     @property
     def event_stream(self) -> bool:
         """Whether the answer is a stream of server-sent events that has begun."""
-        return self.stage == 2 and self._head is not None and b"text/event-stream" in self._head.data
+        return self.stage == 2 and b"text/event-stream" in self._head.data
 
     def goodbye(self, grace: float) -> None:
         """The server stops: the application is told that its client left, and cancelled after ``grace`` seconds.

@@ -33,7 +33,7 @@ class HttpHandler(Handler):
         site: What is served.
     """
 
-    __slots__ = ("_cycle", "_discarded", "_reader", "_sent_at_eof", "closing", "site")
+    __slots__ = ("_cycle", "_discarded", "_reader", "_sent_at_eof", "armed", "closing", "site")
 
     protocol = "http"
 
@@ -45,6 +45,8 @@ class HttpHandler(Handler):
         self._cycle: HttpCycle | None = None
         #: Whether the connection closes after the present answer.
         self.closing = False
+        #: Whether a deadline other than response_start was armed for the request in hand.
+        self.armed = False
         #: bytes_out when the client half-closed; None while it has not.
         self._sent_at_eof: int | None = None
         #: Bytes thrown away after an early answer; None while nothing is.
@@ -93,6 +95,7 @@ class HttpHandler(Handler):
         # not forbid that). If it has left, the first bytes we send will be answered with a reset.
         self._sent_at_eof = connection.bytes_out
         cycle.half_closed(self.cause_of_eof(How.HALF_CLOSE))
+        self.armed = True
         connection.arm("disconnect", connection.runtime.config.timeouts.disconnect_grace)
         return True
 
@@ -140,8 +143,10 @@ class HttpHandler(Handler):
             self._discarded = None
             self.connection.due.body_total = NEVER
             if self.connection.ending is None:
-                self._rest_or_idle()
+                self._idle(self.connection, self._reader)
         elif self._cycle is not None:
+            if self._reader.exhausted:
+                self.closing = True
             self._cycle.request_ended()
 
     def _waiting_bytes(self) -> None:
@@ -187,6 +192,7 @@ class HttpHandler(Handler):
         if moment < connection.looked_at:
             connection.runtime.wheel.sooner(connection, moment)
         if site.handler_timeout is not None or cycle.overridden:
+            self.armed = True
             connection.arm("handler", cycle.timeout("handler"))
         cycle.task = site.work.start(cycle.run())
 
@@ -200,18 +206,19 @@ class HttpHandler(Handler):
         """The answer is complete; the application may still run."""
         connection = self.connection
         due = connection.due
-        due.response_start = due.handler = due.stream = due.body = due.body_total = due.disconnect = NEVER
+        due.response_start = NEVER
+        if self.armed:
+            self.armed = False
+            due.handler = due.stream = due.body = due.body_total = due.disconnect = NEVER
         if connection.ending is not None:
             return
-        if cycle.keep_alive and not self.closing and not self._reader.exhausted:
-            if cycle.body_ended:
-                self._rest_or_idle()
-            else:
-                self._discard()
-        elif self._reader.rest or not cycle.body_ended:
-            self._end_after_answer(linger=True)
+        reader = self._reader
+        if not cycle.keep_alive or self.closing:
+            self._end_after_answer(linger=bool(reader.rest) or not cycle.body_ended)
+        elif cycle.body_ended:
+            self._idle(connection, reader)
         else:
-            self._end_after_answer(linger=False)
+            self._discard()
 
     def _end_after_answer(self, *, linger: bool) -> None:
         cycle = self._cycle
@@ -226,26 +233,29 @@ class HttpHandler(Handler):
             failure = Ending(word, Phase.CLOSING, How.LOCAL_FIN)
         self.connection.end(failure, linger=linger)
 
-    def _rest_or_idle(self) -> None:
-        """The request is over on both sides: go on with the next one, or wait for it."""
-        connection = self.connection
+    def _idle(self, connection: Connection, reader: RequestReader) -> None:
+        """The request is over on both sides: wait for the next one, or go on with it."""
         connection.phase = Phase.IDLE
-        now = connection.runtime.ticker.now
-        connection.due.keep_alive = moment = now + self.site.keep_alive
+        moment = connection.runtime.ticker.now + self.site.keep_alive
+        connection.due.keep_alive = moment
         if moment < connection.looked_at:
             connection.runtime.wheel.sooner(connection, moment)
-        reader = self._reader
         reader.busy = False
+        if reader.rest or connection.reading_paused:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Read what the client has pipelined."""
+        reader = self._reader
+        try:
+            reader.next()
+        except ProtocolError as error:
+            self._refuse(error)
+            return
         if reader.rest:
-            try:
-                reader.next()
-            except ProtocolError as error:
-                self._refuse(error)
-                return
-            if reader.rest:
-                self._waiting_bytes()
-        if connection.reading_paused and not (reader.busy and reader.rest):
-            connection.resume_reading()
+            self._waiting_bytes()
+        if not (reader.busy and reader.rest):
+            self.connection.resume_reading()
 
     def _discard(self) -> None:
         """The answer came before the end of the request body: read the rest, if it is little and comes soon."""

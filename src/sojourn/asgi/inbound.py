@@ -237,6 +237,7 @@ class Inbound(RequestControl):
         if self.stage == 4:
             return
         self._own_overrides().timeouts[name] = seconds
+        self._handler.armed = True
         if name == "handler" or (name == "response_start" and self.stage < 1):
             self._connection.arm(name, seconds)
         elif name == "stream_idle" and self.stage == 2:

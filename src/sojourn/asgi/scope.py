@@ -60,7 +60,8 @@ def build_scope(site: Site, connection: Connection, head: RequestParser, control
         ProtocolError: The request target or method is not one for an application.
     """
     target = head.target
-    if target[0] == 47 and b"%" not in target and b"#" not in target:
+    # "/", "%" and "#" as numbers: looking for a byte is three times as fast as looking for bytes.
+    if target[0] == 47 and 37 not in target and 35 not in target:
         raw_path, _, query_string = target.partition(b"?")
         path = raw_path.decode("ascii")
     else:
@@ -72,7 +73,7 @@ def build_scope(site: Site, connection: Connection, head: RequestParser, control
     headers = head.headers
     client = connection.peer
     scheme = "https" if connection.secure else "http"
-    if site.forwarded is not None:
+    if head.forwarded and site.forwarded is not None:
         client, scheme = _believe(site, client, scheme, headers)
     root_path = site.root_path
     if root_path:

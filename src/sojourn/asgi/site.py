@@ -55,6 +55,7 @@ class Site:
         "monotonic",
         "observers",
         "parsers",
+        "plain",
         "renderer",
         "response_start",
         "root_path",
@@ -63,6 +64,7 @@ class Site:
         "server_header",
         "slots",
         "state",
+        "ticker",
         "work",
     )
 
@@ -110,6 +112,9 @@ class Site:
         self.keep_alive = _or_never(config.timeouts.keep_alive)
         self.date_header = config.log.date_header
         self.server_header = config.log.server_header
+        #: Whether the server adds just a Date to a response head.
+        self.plain = self.date_header and not self.server_header
+        self.ticker = runtime.ticker
 
     def begin_drain(self) -> None:
         """From now on answers close their connection, and whoever awaits ``drain`` is told."""

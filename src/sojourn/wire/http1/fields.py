@@ -30,6 +30,7 @@ class Kind(IntEnum):
     CONNECTION = 8
     UPGRADE = 9
     TE_TRAILERS = 10
+    FORWARDED = 11
 
 
 #: ((name, value), kind)
@@ -73,6 +74,8 @@ def _kind(name: bytes, value: bytes) -> Kind:
         case b"te":
             tokens = (token.partition(b";")[0].strip(b" \t") for token in value.lower().split(b","))
             return Kind.TE_TRAILERS if b"trailers" in tokens else Kind.ORDINARY
+        case b"forwarded" | b"x-forwarded-for" | b"x-forwarded-proto" | b"x-forwarded-host" | b"x-forwarded-port":
+            return Kind.FORWARDED
     return Kind.ORDINARY
 
 

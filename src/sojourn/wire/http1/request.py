@@ -65,6 +65,7 @@ class RequestParser:
         upgrade: Whether it asks for an upgrade (Connection lists ``upgrade`` and there is an Upgrade header).
         expect_continue: Whether it waits for 100 (Continue).
         te_trailers: Whether it accepts trailers.
+        forwarded: Whether a proxy says something about the client.
         host: Value of Host; None in HTTP/1.0 without one.
         ended: Whether the whole message has been read.
     """
@@ -73,10 +74,12 @@ class RequestParser:
         "_chunks",
         "_fields",
         "_parser",
+        "_special_seen",
         "chunked",
         "content_length",
         "ended",
         "expect_continue",
+        "forwarded",
         "headers",
         "host",
         "http10",
@@ -86,19 +89,18 @@ class RequestParser:
         "stop_at_end",
         "target",
         "te_trailers",
-        "trailers",
         "upgrade",
     )
 
     def __init__(self, fields: FieldTable) -> None:
         self._fields = fields
         self.host: bytes | None = None
-        self.content_length: int | None = None
+        self.content_length: int | None
         self._chunks: list[bytes] = []
         #: Called by llhttp with each piece of the body.
         self.on_body: Callable[[bytes], None] = self._chunks.append
         self.headers: Headers = []
-        self.trailers: Headers = []
+        self._forget_special()
         self.ended = False
         self.stop_at_end = False
         self._parser = self._new_parser()
@@ -142,10 +144,10 @@ class RequestParser:
             raise ProtocolError(505, "unsupported_version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
         else:
             raise ProtocolError(400, "invalid_request_line", "not an HTTP version")
-        self.ended = self.upgrade = self.expect_continue = self.te_trailers = self.chunked = False
-        self.host = self.content_length = None
-        if self.trailers:
-            self.trailers = []
+        self.ended = False
+        self.host = None
+        if self._special_seen:
+            self._forget_special()
         upgraded = False
         try:
             self._parser.feed_data(data)
@@ -174,8 +176,16 @@ class RequestParser:
         if upgraded:
             self._upgraded(lines)
 
+    def _forget_special(self) -> None:
+        """Nothing unusual was said yet. Most requests say nothing unusual, and need no forgetting."""
+        self._special_seen = False
+        self.upgrade = self.expect_continue = self.te_trailers = self.chunked = False
+        self.forwarded = False
+        self.content_length = None
+
     def _special(self, value: bytes, kind: Kind, keep_alive: bool) -> bool:
         """Take a line that means something for the framing; returns the new ``keep_alive``."""
+        self._special_seen = True
         match kind:
             case Kind.BAD_HOST:
                 raise ProtocolError(400, "invalid_request_headers", "Host is not a host with an optional port")
@@ -202,12 +212,14 @@ class RequestParser:
                     return True
             case Kind.TE_TRAILERS:
                 self.te_trailers = True
+            case Kind.FORWARDED:
+                self.forwarded = True
         return keep_alive
 
     def _upgraded(self, lines: list[bytes]) -> None:
         if self.method == b"CONNECT":
             raise ProtocolError(501, "unsupported_method", "CONNECT is not done here")
-        self.upgrade = True
+        self._special_seen = self.upgrade = True
         if self.content_length or self.chunked:
             # llhttp skips the body of a request that asks for an upgrade, but a server that does not upgrade must read
             # it (RFC 9110 section 7.8). The head is parsed again without the wish.
@@ -265,22 +277,22 @@ def _head_error(error: httptools.HttpParserError, lines: list[bytes]) -> Protoco
 
 
 class ParserPool:
-    """Parsers at rest, shared by the connections of a worker."""
+    """Parsers at rest, shared by the connections of a worker. Readers pop and append; ``make`` is for an empty pool."""
 
-    __slots__ = ("_idle", "fields")
+    __slots__ = ("fields", "idle")
 
     def __init__(self) -> None:
         self.fields: Final = FieldTable()
-        self._idle: list[RequestParser] = []
+        self.idle: list[RequestParser] = []
 
-    def take(self) -> RequestParser:
-        """A parser that is between two messages."""
-        return self._idle.pop() if self._idle else RequestParser(self.fields)
+    def make(self) -> RequestParser:
+        """A new parser."""
+        return RequestParser(self.fields)
 
     def give(self, parser: RequestParser) -> None:
-        """Take a parser back, after the end of a message."""
-        if len(self._idle) < _POOLED:
-            self._idle.append(parser)
+        """Take a parser back after a body; a burst of uploads does not leave its parsers here for ever."""
+        if len(self.idle) < _POOLED:
+            self.idle.append(parser)
 
 
 class RequestReader:
@@ -373,7 +385,8 @@ class RequestReader:
         limits = self._limits
         if end > limits.header_bytes:
             raise _too_large(data, limits)
-        parser = self._pool.take()
+        idle = self._pool.idle
+        parser = idle.pop() if idle else self._pool.make()
         if end == len(data):
             parser.parse_head(data, limits.headers)
             rest = b""
@@ -388,7 +401,7 @@ class RequestReader:
             self.rest = rest
             sink.request_received(parser)
             sink.request_ended()
-            self._pool.give(parser)
+            idle.append(parser)
             return
         self._parser = parser
         self._remaining = parser.content_length or 0

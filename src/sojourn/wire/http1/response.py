@@ -54,12 +54,14 @@ class ResponseHead(NamedTuple):
         content_length: Declared length in bytes; None when the application gave none.
         close: Whether the application asked for ``Connection: close``.
         date: Whether it brought its own Date.
+        special: Whether any of this, or the status, makes the framing unusual.
     """
 
     data: bytes
     content_length: int | None
     close: bool
     date: bool
+    special: bool
 
 
 def status_line(status: int) -> bytes:
@@ -76,13 +78,23 @@ def status_line(status: int) -> bytes:
     return line
 
 
-class ResponseRenderer:
-    """Puts response heads into bytes. One per worker: it remembers which header names are good."""
+#: Heads that hold nothing but these are remembered: values that come again and again, and are nobody's secret.
+_COMMON: Final = frozenset(
+    b"content-type content-length content-encoding cache-control vary allow server x-content-type-options "
+    b"x-frame-options strict-transport-security access-control-allow-origin access-control-allow-methods "
+    b"access-control-allow-headers access-control-allow-credentials access-control-max-age".split()
+)
+_REMEMBERED_HEADS = 512
 
-    __slots__ = ("_names",)
+
+class ResponseRenderer:
+    """Puts response heads into bytes. One per worker: it remembers good header names, and whole heads that come again."""
+
+    __slots__ = ("_heads", "_names")
 
     def __init__(self) -> None:
         self._names = dict(_SPECIAL)
+        self._heads: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], ResponseHead] = {}
 
     def render(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> ResponseHead:
         """Check the application's response head and put it into bytes.
@@ -93,6 +105,18 @@ class ResponseRenderer:
         Raises:
             ApplicationError: A status, name or value that HTTP does not allow, or two lengths that differ.
         """
+        fields = tuple(headers)
+        try:
+            return self._heads[status, fields]
+        except (KeyError, TypeError):  # new, or with lists in it
+            head = self._render(status, fields)
+        if len(head.data) <= 1024 and all(type(field) is tuple and field[0] in _COMMON for field in fields):
+            if len(self._heads) >= _REMEMBERED_HEADS:
+                self._heads.clear()
+            self._heads[status, fields] = head
+        return head
+
+    def _render(self, status: int, headers: tuple[tuple[bytes, bytes], ...]) -> ResponseHead:
         content_length: int | None = None
         close = date = False
         names = self._names
@@ -124,7 +148,7 @@ class ResponseRenderer:
         count = len(lines)
         if data.count(b"\n") != count or data.count(b"\r") != count or b"\0" in data:
             raise ApplicationError("a header value holds CR, LF or NUL (RFC 9110 section 5.5)")
-        return ResponseHead(data, content_length, close, date)
+        return ResponseHead(data, content_length, close, date, close or date or status in (204, 304))
 
     def _learn(self, name: bytes) -> int:
         meaning = _meaning(name)
