@@ -68,7 +68,8 @@ class Work:
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a request's coroutine in a context of its own. The caller is its owner and keeps the task."""
-        return asyncio.Task(coroutine, loop=self._loop, context=self._context.copy())
+        # A name of its own would be formatted anew for each request; the owner knows whose task it is.
+        return asyncio.Task(coroutine, loop=self._loop, name="request", context=self._context.copy())
 
     def own(self, task: asyncio.Task[Any]) -> None:
         """The server becomes the owner: the task is waited for and cancelled at shutdown."""

@@ -31,6 +31,7 @@ class Kind(IntEnum):
     UPGRADE = 9
     TE_TRAILERS = 10
     FORWARDED = 11
+    KEEP_ALIVE = 12
 
 
 #: ((name, value), kind)
@@ -68,7 +69,7 @@ def _kind(name: bytes, value: bytes) -> Kind:
         case b"expect":
             return Kind.CONTINUE if value.lower() == b"100-continue" else Kind.OTHER_EXPECTATION
         case b"connection":
-            return Kind.CONNECTION
+            return Kind.KEEP_ALIVE if value.lower() == b"keep-alive" else Kind.CONNECTION
         case b"upgrade":
             return Kind.UPGRADE
         case b"te":

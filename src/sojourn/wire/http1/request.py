@@ -11,6 +11,7 @@ parser: parsers live in a :class:`ParserPool` and are borrowed for the length of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -23,6 +24,11 @@ from sojourn.wire.http1.fields import FieldTable, Kind
 __all__ = ["ParserPool", "RequestLimits", "RequestParser", "RequestReader", "RequestSink"]
 
 _POOLED = 64
+#: Longest header lines, in bytes, that are kept to be compared with those of the next request.
+_REPEATED = 1024
+#: Methods and targets of which llhttp has nothing to say: what it accepts without a second meaning.
+_PLAIN: Final = frozenset([b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"POST", b"PUT", b"PATCH"])
+_TARGET: Final = re.compile(rb"/[!-~]*").fullmatch
 #: Places where a chunked body may end are looked at one by one up to this many times in one read; see ``_feed_chunked``.
 _SPLITS = 64
 
@@ -66,15 +72,16 @@ class RequestParser:
         expect_continue: Whether it waits for 100 (Continue).
         te_trailers: Whether it accepts trailers.
         forwarded: Whether a proxy says something about the client.
+        special: Whether a header other than Host means something for the framing or the connection.
         host: Value of Host; None in HTTP/1.0 without one.
         ended: Whether the whole message has been read.
     """
 
     __slots__ = (
         "_chunks",
+        "_close",
         "_fields",
         "_parser",
-        "_special_seen",
         "chunked",
         "content_length",
         "ended",
@@ -86,6 +93,7 @@ class RequestParser:
         "keep_alive",
         "method",
         "on_body",
+        "special",
         "stop_at_end",
         "target",
         "te_trailers",
@@ -146,7 +154,7 @@ class RequestParser:
             raise ProtocolError(400, "invalid_request_line", "not an HTTP version")
         self.ended = False
         self.host = None
-        if self._special_seen:
+        if self.special:
             self._forget_special()
         upgraded = False
         try:
@@ -165,7 +173,7 @@ class RequestParser:
                     if self.host is not None:
                         raise ProtocolError(400, "invalid_request_headers", "more than one Host")
                     self.host = pair[1]
-                else:
+                elif kind != 12 or self.http10:  # Kind.KEEP_ALIVE says nothing new in HTTP/1.1
                     keep_alive = self._special(pair[1], kind, keep_alive)
         self.headers = headers
         self.keep_alive = keep_alive
@@ -176,16 +184,39 @@ class RequestParser:
         if upgraded:
             self._upgraded(lines)
 
+    def recall(self, line: bytes, headers: Headers, host: bytes | None) -> bool:
+        """Read a head whose header lines are those of the request before, letter by letter: only its first line is new.
+
+        Args:
+            line: The request line, without CRLF.
+            headers: What the lines say: nothing special for the framing.
+            host: Their Host.
+
+        Returns:
+            Whether it could be read this way; if not, ``parse_head`` must read it.
+        """
+        words = line.split(b" ")
+        if len(words) != 3 or words[2] != b"HTTP/1.1" or words[0] not in _PLAIN or not _TARGET(words[1]):
+            return False
+        self.method, self.target, _ = words
+        self.headers = headers[:]  # the application may change its own
+        self.host = host
+        self.http10 = False
+        self.keep_alive = self.ended = True
+        if self.special:
+            self._forget_special()
+        return True
+
     def _forget_special(self) -> None:
         """Nothing unusual was said yet. Most requests say nothing unusual, and need no forgetting."""
-        self._special_seen = False
+        self.special = self._close = False
         self.upgrade = self.expect_continue = self.te_trailers = self.chunked = False
         self.forwarded = False
         self.content_length = None
 
     def _special(self, value: bytes, kind: Kind, keep_alive: bool) -> bool:
         """Take a line that means something for the framing; returns the new ``keep_alive``."""
-        self._special_seen = True
+        self.special = True
         match kind:
             case Kind.BAD_HOST:
                 raise ProtocolError(400, "invalid_request_headers", "Host is not a host with an optional port")
@@ -204,12 +235,10 @@ class RequestParser:
                 self.expect_continue = not self.http10  # RFC 9110 section 10.1.1
             case Kind.OTHER_EXPECTATION:
                 raise ProtocolError(417, "expectation_failed", "an expectation other than 100-continue")
-            case Kind.CONNECTION:
+            case Kind.CONNECTION | Kind.KEEP_ALIVE:
                 options = [option.strip(b" \t") for option in value.lower().split(b",")]
-                if b"close" in options:
-                    return False
-                if b"keep-alive" in options and self.http10:
-                    return True
+                self._close = self._close or b"close" in options
+                return not self._close and (keep_alive or b"keep-alive" in options)
             case Kind.TE_TRAILERS:
                 self.te_trailers = True
             case Kind.FORWARDED:
@@ -219,7 +248,7 @@ class RequestParser:
     def _upgraded(self, lines: list[bytes]) -> None:
         if self.method == b"CONNECT":
             raise ProtocolError(501, "unsupported_method", "CONNECT is not done here")
-        self._special_seen = self.upgrade = True
+        self.special = self.upgrade = True
         if self.content_length or self.chunked:
             # llhttp skips the body of a request that asks for an upgrade, but a server that does not upgrade must read
             # it (RFC 9110 section 7.8). The head is parsed again without the wish.
@@ -307,7 +336,19 @@ class RequestReader:
         limits: Sizes.
     """
 
-    __slots__ = ("_limits", "_parser", "_pool", "_remaining", "_sink", "busy", "exhausted", "rest")
+    __slots__ = (
+        "_block",
+        "_host",
+        "_known",
+        "_limits",
+        "_parser",
+        "_pool",
+        "_remaining",
+        "_sink",
+        "busy",
+        "exhausted",
+        "rest",
+    )
 
     def __init__(self, sink: RequestSink, pool: ParserPool, limits: RequestLimits) -> None:
         self._sink = sink
@@ -316,6 +357,10 @@ class RequestReader:
         self._parser: RequestParser | None = None  # while inside a message
         #: Bytes not read yet: an unfinished head or, while ``busy``, what follows the request in hand.
         self.rest: bytes | bytearray = b""
+        # The header lines of the request before, as bytes and as what they say; b"" when they can't be used again.
+        self._block: bytes | None = None
+        self._known: Headers | None = None
+        self._host: bytes | None = None
         self._remaining = 0  # bytes of a Content-Length body still to come
         #: Whether a request was delivered and ``next`` was not called since.
         self.busy = False
@@ -387,12 +432,25 @@ class RequestReader:
             raise _too_large(data, limits)
         idle = self._pool.idle
         parser = idle.pop() if idle else self._pool.make()
-        if end == len(data):
-            parser.parse_head(data, limits.headers)
-            rest = b""
-        else:
-            parser.parse_head(data[:end], limits.headers)
+        rest = b""
+        if end != len(data):
             rest = data[end:]
+            data = data[:end]
+        # On a keep-alive connection a client changes the request line from one request to the next, and seldom another:
+        # lines that are letter by letter those llhttp has accepted before are not looked at again.
+        line_end = data.find(b"\r\n")
+        block = data[line_end:]
+        known = self._known
+        if block != self._block or known is None or not parser.recall(data[:line_end], known, self._host):
+            parser.parse_head(data, limits.headers)
+            if self._block is None:  # the first request: nothing is kept for a connection that has only one
+                self._block = b""
+            elif not (parser.special or parser.http10 or len(block) > _REPEATED):
+                self._block = block
+                self._known = parser.headers[:]
+                self._host = parser.host
+            else:
+                self._block = b""
         if len(parser.target) > limits.target:
             raise ProtocolError(414, "uri_too_long", f"request target longer than {limits.target} bytes")
         self.busy = True
