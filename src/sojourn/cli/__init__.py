@@ -1,0 +1,1 @@
+"""The command line: ``sojourn serve``, ``sojourn config``, ``sojourn version``. One file per command."""
