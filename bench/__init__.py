@@ -1,0 +1,1 @@
+"""The benchmark: Sojourn beside its peers on one machine. See README.md."""

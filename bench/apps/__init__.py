@@ -1,0 +1,1 @@
+"""The applications every server of the comparison runs."""

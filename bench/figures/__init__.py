@@ -1,0 +1,32 @@
+"""The figures: what is measured, in which unit, and which direction is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the report."""
+
+    name: str
+    title: str
+    unit: str
+    digits: int = 0
+
+
+FIGURES = {
+    figure.name: figure
+    for figure in (
+        Figure("get", "Plain GET", "requests/s"),
+        Figure("get7", "GET with seven browser headers", "requests/s"),
+        Figure("post", "POST 10 KB", "requests/s"),
+        Figure("echo", "WebSocket echo, 100 bytes", "messages/s"),
+        Figure("get1000", "GET, 1,000 connections", "requests/s"),
+        Figure("idle_http", "Memory per idle keep-alive connection", "KiB", 2),
+        Figure("idle_ws", "Memory per idle WebSocket", "KiB", 2),
+        Figure("idle_cpu", "Processor time of idle WebSockets with pings", "% of a core", 3),
+    )
+}
+THROUGHPUT = ("get", "get7", "post", "echo", "get1000")
+IDLE = ("idle_http", "idle_ws", "idle_cpu")

@@ -1,0 +1,46 @@
+"""The gates: what Sojourn must reach against its peers, and whether it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.results import Results, Span
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`figure` of sojourn against `peer`: at least or at most `bound`."""
+
+    figure: str
+    peer: str
+    sign: str
+    bound: float
+    cost: bool = False
+
+    def span(self, results: Results) -> Span | None:
+        """The measured ratio, or the measured cost."""
+        if self.cost:
+            return results.cost(self.figure, "sojourn", self.peer)
+        return results.ratio(self.figure, "sojourn", self.peer)
+
+    def met(self, results: Results) -> bool | None:
+        """None when it was not measured."""
+        found = self.span(results)
+        if found is None:
+            return None
+        return found.median >= self.bound if self.sign == ">=" else found.median <= self.bound
+
+
+GATES = (
+    Gate("get", "uvicorn", ">=", 1.4),
+    Gate("get", "gin", ">=", 1.0),
+    Gate("get7", "uvicorn", ">=", 1.4),
+    Gate("get7", "gin", ">=", 1.0),
+    Gate("get1000", "uvicorn", ">=", 1.6),
+    Gate("echo", "uvicorn", ">=", 1.5),
+    Gate("get", "sojourn-unprotected", "<=", 0.05, cost=True),
+    Gate("echo", "sojourn-unprotected", "<=", 0.05, cost=True),
+    Gate("idle_http", "uvicorn", "<=", 0.7),
+    Gate("idle_ws", "uvicorn", "<=", 0.45),
+    Gate("idle_cpu", "uvicorn", "<=", 0.6),
+)

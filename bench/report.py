@@ -1,0 +1,127 @@
+"""RESULTS.md and results.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.figures import FIGURES, THROUGHPUT, Figure
+from bench.gates import GATES
+from bench.results import Results, Span
+
+SATURATED = 0.90
+DISTURBED = 0.10
+
+LEGEND = f"""The three core columns are the largest of the rounds: the server's use of its core, the load client's use
+of its core, and what else ran on the more disturbed of the two. † the load client used {SATURATED:.0%} or more of its
+core: a lower bound. ‡ other work took {DISTURBED:.0%} or more of a core."""
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:,.{digits}f}"
+
+
+def _cell(found: Span | None, figure: Figure, mark: str) -> str:
+    if found is None:
+        return "-"
+    low, high = _number(found.low, figure.digits), _number(found.high, figure.digits)
+    return f"{_number(found.median, figure.digits)}{mark} ({low} to {high})"
+
+
+def _mark(results: Results, figure: str, server: str) -> str:
+    mark = "†" if (results.worst(figure, server, "client_core") or 0) >= SATURATED else ""
+    return mark + ("‡" if (results.worst(figure, server, "others") or 0) >= DISTURBED else "")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    rule = "| --- |" + " ---: |" * (len(head) - 1)
+    return ["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def gates(results: Results) -> list[str]:
+    """The table of gates."""
+    rows = []
+    for gate in GATES:
+        found, met = gate.span(results), gate.met(results)
+        against = "cost of all protections" if gate.cost else f"sojourn / {gate.peer}"
+        shape = ".1%" if gate.cost else ".2f"
+        measured = f"{found.median:{shape}} ({found.low:{shape}} to {found.high:{shape}})" if found else "-"
+        bound = f"{gate.sign} " + (f"{gate.bound:.0%}" if gate.cost else f"{gate.bound:.2f}")
+        state = "not measured" if met is None else ("yes" if met else "**no**")
+        rows.append([f"{FIGURES[gate.figure].title}, {against}", bound, measured, state])
+    return _table(["gate", "bound", "measured", "met"], rows)
+
+
+def figures(results: Results, servers: list[str]) -> list[str]:
+    """Every server's median with the span of the rounds, and its ratio to sojourn."""
+    lines: list[str] = []
+    for figure in FIGURES.values():
+        measured = [name for name in servers if results.of(figure.name, name)]
+        if not measured:
+            continue
+        rows, loaded = [], figure.name in THROUGHPUT
+        for name in measured:
+            ratio = results.ratio(figure.name, "sojourn", name) if name != "sojourn" else None
+            fields = ("server_core", "client_core", "others") if loaded else ()
+            cores = [results.worst(figure.name, name, field) for field in fields]
+            rows.append(
+                [
+                    name,
+                    _cell(results.span(figure.name, name), figure, _mark(results, figure.name, name)),
+                    f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else "-",
+                    *("-" if core is None else f"{core:.0%}" for core in cores),
+                ]
+            )
+        lines += [f"### {figure.title} ({figure.unit})", ""]
+        head = ["server", "median (min to max)", "sojourn / it"]
+        lines += _table(head + (["server core", "client core", "others"] if loaded else []), rows)
+    return lines
+
+
+def markdown(results: Results, facts: Mapping[str, Any], servers: list[str]) -> str:
+    """The whole report."""
+    lines = [
+        "# Benchmark results",
+        "",
+        f"{facts['machine']['date']}: `{facts['command']}`",
+        "",
+        "## Gates",
+        "",
+        "A ratio is taken within each round; the median of the rounds counts, with the smallest and largest.",
+        "",
+        *gates(results),
+        "## Figures",
+        "",
+    ]
+    lines += [LEGEND, ""]
+    lines += figures(results, servers)
+    if results.errors:
+        lines += ["## Not measured", "", *(f"- {what}: {error}" for what, error in results.errors.items()), ""]
+    lines += ["## Conditions", "", *(f"- {note}" for note in results.notes)]
+    lines += [f"- {key}: {value}" for key, value in facts["machine"].items() if key != "date"]
+    lines += [f"- {key}: {value}" for key, value in facts["versions"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def write(results: Results, facts: Mapping[str, Any], servers: list[str], folder: Path) -> None:
+    """RESULTS.md and results.json in `folder`."""
+    (folder / "RESULTS.md").write_text(markdown(results, facts, servers))
+    whole = {
+        **facts,
+        **results.as_json(),
+        "gates": [
+            {
+                "figure": gate.figure,
+                "peer": gate.peer,
+                "cost": gate.cost,
+                "sign": gate.sign,
+                "bound": gate.bound,
+                "measured": found.median if (found := gate.span(results)) else None,
+                "met": gate.met(results),
+            }
+            for gate in GATES
+        ],
+    }
+    (folder / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
