@@ -1,0 +1,1 @@
+"""Applications that show Sojourn at work."""

@@ -1,0 +1,116 @@
+"""What Sojourn is for, on one page: a chat, a ticker, a slow endpoint, an upload, and every connection as it lives.
+
+    make demo
+
+This is plain ASGI without a framework, so any ASGI server can run it. What the page shows of connections, deadlines and
+endings comes from Sojourn: see ``live.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+from urllib.parse import parse_qs
+
+import sojourn
+from examples.demo.chat import Room
+from examples.demo.live import Live
+from examples.demo.web import event, event_stream, respond, respond_json, static_files
+from sojourn.typing import ASGIApp, Receive, Scope, Send
+
+__all__ = ["Demo", "app"]
+
+#: Seconds in which the slow endpoint must have answered.
+SLOW_DEADLINE: Final = 4.0
+
+
+class Demo:
+    """The application: one handler for each path, and what they share."""
+
+    def __init__(self) -> None:
+        self.room = Room()
+        self.live = Live()
+        self._began = time.monotonic()
+        self._files = static_files()
+        self._handlers: dict[tuple[str, str], ASGIApp] = {
+            ("WEBSOCKET", "/chat"): self.room.enter,
+            ("GET", "/ticks"): self.ticks,
+            ("GET", "/connections"): self.connections,
+            ("GET", "/slow"): slow,
+            ("POST", "/upload"): upload,
+            ("POST", "/upload/limited"): count_body,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        self.live.follow(scope)
+        method = scope.get("method", "WEBSOCKET").replace("HEAD", "GET")  # the server leaves the body of a HEAD away
+        handler = self._handlers.get((method, scope["path"]))
+        if handler is not None:
+            await handler(scope, receive, send)
+        elif method == "WEBSOCKET":
+            await send({"type": "websocket.close"})
+        elif method == "GET" and scope["path"] in self._files:
+            content_type, body = self._files[scope["path"]]
+            await respond(send, 200, body, content_type)
+        else:
+            await respond(send, 404, b"not found\n", b"text/plain")
+
+    async def ticks(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A tick every second; its number is the second, so that a client sees what it missed."""
+
+        def tick() -> bytes:
+            number = int(time.monotonic() - self._began)
+            return event("tick", {"number": number, "at": time.time()}, number=number)
+
+        await event_stream(scope, receive, send, tick, every=1.0)
+
+    async def connections(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The open connections and the last endings, twice a second."""
+        await event_stream(scope, receive, send, lambda: event("connections", self.live.snapshot(scope)), every=0.5)
+
+
+@sojourn.timeouts(handler=SLOW_DEADLINE)
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    """Work for as many seconds as the client asks. Above SLOW_DEADLINE the server answers 504 and cancels this."""
+    given = parse_qs(scope["query_string"].decode("latin-1")).get("seconds", ["1"])[0]
+    if not given.replace(".", "", 1).isdecimal():
+        await respond(send, 400, b"seconds is a number\n", b"text/plain")
+        return
+    seconds = min(float(given), 60.0)
+    await asyncio.sleep(seconds)
+    await respond_json(send, {"worked": seconds, "deadline": SLOW_DEADLINE})
+
+
+async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
+    """Count a request body piece by piece; it is never held as a whole. The limit is the configured 8 MiB."""
+    began = time.monotonic()
+    size = pieces = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message.get("body", b""))
+        pieces += 1
+        more = message.get("more_body", False)
+    await respond_json(send, {"bytes": size, "pieces": pieces, "seconds": round(time.monotonic() - began, 3)})
+
+
+#: The same without the limit. Idle time and minimum rate still hold: a client that stops is answered 408.
+upload: Final = sojourn.limits(body=None)(count_body)
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Nothing to set up, nothing to tear down."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+app = Demo()

@@ -1,0 +1,118 @@
+"""What the page shows of the server: open connections with their next deadline, last endings, counters.
+
+Everything is read from what the server keeps anyway. A request finds it through its scope::
+
+    runtime = scope["extensions"]["sojourn"].connection.runtime
+    runtime.registry  # the only list of connections; all counts are read from it
+    runtime.bus  # delivers events to whoever observes them
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import Any, Final
+
+from sojourn.ending import Ending
+from sojourn.events import ConnectionEnded, RequestEnded
+from sojourn.net.connection import Connection
+from sojourn.net.registry import Registry
+from sojourn.typing import Scope
+
+__all__ = ["Live"]
+
+_ROWS: Final = 50
+_ENDINGS: Final = 12
+
+
+class Live:
+    """Reads the server that runs this application; empty under another one."""
+
+    def __init__(self) -> None:
+        self._requests: deque[RequestEnded] | None = None
+
+    def follow(self, scope: Scope) -> None:
+        """Remember how requests end, from the first one on. Connections are remembered by the registry."""
+        control = scope.get("extensions", {}).get("sojourn")
+        if self._requests is None and control is not None:
+            self._requests = deque(maxlen=_ENDINGS)
+            control.connection.runtime.bus.observe(RequestEnded, self._requests.append)
+
+    def snapshot(self, scope: Scope) -> dict[str, Any] | None:
+        """Everything the page shows; None when another server runs this."""
+        control = scope.get("extensions", {}).get("sojourn")
+        if control is None:
+            return None
+        registry: Registry = control.connection.runtime.registry
+        newest = islice(reversed(list(registry)), _ROWS)
+        return {
+            "you": control.connection_id,
+            "counters": {"accepted": registry.accepted, "open": len(registry), "ended": registry.ended},
+            "reasons": dict(registry.ended_by.most_common()),
+            "connections": [_connection(connection) for connection in newest],
+            "requests": [_request(ended) for ended in reversed(self._requests or ())],
+            "endings": [_ended(ended) for ended in islice(reversed(registry.recent), _ENDINGS)],
+        }
+
+
+def _connection(connection: Connection) -> dict[str, Any]:
+    slot, left = _next_deadline(connection)
+    return {
+        "id": connection.id,
+        "peer": connection.peer_name,
+        "protocol": connection.handler.protocol if connection.handler is not None else "",
+        "path": connection.path,
+        "phase": connection.phase.name.lower(),
+        "age": round(connection.age, 1),
+        "deadline": {"slot": slot, "left": round(left, 1)} if slot else None,
+        "bytes_in": connection.bytes_in,
+        "bytes_out": connection.bytes_out,
+        "requests": connection.requests,
+        "buffered": connection.buffered,
+    }
+
+
+def _next_deadline(connection: Connection) -> tuple[str, float]:
+    """The slot that ends something first, and the seconds until then; "" when none is armed."""
+    armed = connection.due.armed()
+    armed.pop("long", None)  # not an end: the log then tells of the connection
+    config = connection.runtime.config
+    # A byte does not move these two: when their moment comes the server looks when the last byte was, and waits on.
+    if "stream" in armed and config.timeouts.stream_idle is not None:
+        last = max(connection.last_read, connection.last_write)
+        armed["stream"] = max(armed["stream"], last + config.timeouts.stream_idle)
+    if "ping" in armed and config.websocket.ping_interval is not None:
+        armed["ping"] = max(armed["ping"], connection.last_read + config.websocket.ping_interval)
+    slot = min(armed, key=lambda name: armed[name], default="")
+    return slot, max(0.0, armed[slot] - connection.runtime.ticker.now) if slot else 0.0
+
+
+def _request(ended: RequestEnded) -> dict[str, Any]:
+    return {
+        "what": f"{ended.method} {ended.target.decode('latin-1')}",
+        "connection": ended.connection,
+        "status": ended.status,
+        "duration": round(ended.duration, 4),
+        **_ending(ended.ending),
+    }
+
+
+def _ended(ended: ConnectionEnded) -> dict[str, Any]:
+    return {
+        "what": " ".join(filter(None, (ended.protocol, ended.path))) or "no request came",
+        "connection": ended.connection,
+        "status": ended.ws_sent or ended.ws_received,
+        "duration": round(ended.duration, 4),
+        **_ending(ended.ending),
+    }
+
+
+def _ending(ending: Ending) -> dict[str, Any]:
+    return {
+        "code": ending.code,
+        "reason": ending.reason,
+        "who": ending.who.name.lower(),
+        "phase": ending.phase.name.lower(),
+        "how": ending.how.value if ending.how is not None else "",
+        "advice": ending.row.advice,
+    }

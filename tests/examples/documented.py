@@ -1,0 +1,177 @@
+"""What each example of the documentation must do; ``tests/test_docs.py`` executes it and calls its check."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+import trustme
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+import sojourn
+from sojourn.config import Config, Timeouts, Tls
+from tests.examples.serving import serving
+
+__all__ = ["CHECKS", "Names", "late"]
+
+DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
+
+#: What an example defined.
+Names = dict[str, Any]
+
+
+def check_readme(names: Names) -> None:
+    with serving(names["app"]) as url:
+        began = time.monotonic()
+        answer = httpx.get(f"{url}/report")
+        assert answer.status_code == 504
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["reason"] == "handler_deadline"
+        assert time.monotonic() - began < 5
+
+
+def check_first_service(names: Names) -> None:
+    with serving(names["app"]) as url:
+        assert httpx.get(f"{url}/hello").json() == {"hello": "world"}
+        assert httpx.get(f"{url}/report?work=0.05").json() == {"worked": 0.05}
+        page = (DOCS / "tutorial" / "first-service.md").read_text()
+        (shown,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+        assert httpx.get(f"{url}/report?work=30").json() == json.loads(shown)
+
+
+def check_long_connection(names: Names) -> None:
+    with serving(names["app"]) as url:
+        with connect(f"{url.replace('http', 'ws', 1)}/echo") as socket:
+            socket.send("hello")
+            assert socket.recv(timeout=5) == "hello"
+        stream = threading.Thread(target=collect, args=(f"{url}/ticks", lines := []))
+        stream.start()
+        while not lines:
+            time.sleep(0.01)
+    stream.join(10)  # the server has stopped, and the stream is complete
+    assert lines[0] == "data: 0"
+    assert lines[-4:] == ["retry: 2000", "event: goodbye", "data: the server restarts", ""]
+
+
+def collect(url: str, lines: list[str]) -> None:
+    """Read a stream to its end."""
+    with httpx.stream("GET", url, timeout=20) as answer:
+        lines.extend(answer.iter_lines())  # one by one: the caller watches them come
+
+
+def check_client_leaves(names: Names) -> None:
+    with serving(names["app"], Config(timeouts=Timeouts(disconnect_grace=0.3))) as url:
+        with httpx.stream("GET", f"{url}/rows") as answer:
+            assert next(answer.iter_text()) == "first row\n"
+        until(lambda: names["released"] == ["database connection"])
+
+
+def check_decorators(names: Names) -> None:
+    with serving(names["app"]) as url:
+        body = bytes(9 * 1024 * 1024)  # above the 8 MiB of other routes
+        assert httpx.post(f"{url}/upload", content=body).json() == {"bytes": len(body)}
+        assert httpx.get(f"{url}/report").json() == {"report": "ready"}
+
+
+def check_extension(names: Names) -> None:
+    with serving(names["app"]) as url:
+        ordinary = httpx.post(url, content=b"x" * 100).text
+        premium = httpx.post(url, content=b"x" * 100, headers={"x-plan": "premium"}).text
+        assert float(ordinary.split()[2]) <= 2.0 < float(premium.split()[2]) <= 20.0
+        assert httpx.post(url, content=b"x" * 2000).status_code == 413
+
+
+def check_client_certificate(names: Names) -> None:
+    authority = trustme.CA()
+    server = authority.issue_cert("127.0.0.1")
+    client = authority.issue_cert("worker-7@example.org", common_name="worker-7")
+    stranger, known = ssl.create_default_context(), ssl.create_default_context()
+    with (
+        server.private_key_and_cert_chain_pem.tempfile() as cert,
+        authority.cert_pem.tempfile() as ca,
+        client.private_key_and_cert_chain_pem.tempfile() as shown,
+    ):
+        for context in (stranger, known):
+            context.load_verify_locations(ca)
+        known.load_cert_chain(shown)
+        with serving(names["app"], Config(tls=Tls(cert=cert, ca=ca, client_cert="optional"))) as url:
+            assert httpx.get(url, verify=stranger).status_code == 401
+            assert "CN=worker-7" in httpx.get(url, verify=known).text
+
+
+def check_goodbye(names: Names) -> None:
+    with serving(names["app"]) as url:
+        reader = threading.Thread(target=read_until_closed, args=(f"{url.replace('http', 'ws', 1)}/feed", codes := []))
+        reader.start()
+        until(lambda: codes == ["open"])
+    reader.join(10)
+    assert codes == ["open", 1012]
+
+
+def read_until_closed(url: str, codes: list[object]) -> None:
+    """Read a WebSocket to its end; the list gets ``open``, then the close code."""
+    with connect(url) as socket:
+        codes.append("open")
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=20)
+        codes.append(socket.close_code)
+
+
+def check_run(names: Names) -> None:
+    assert list(inspect.signature(sojourn.run).parameters)[:2] == ["app", "config"]
+    assert names["config"].bind.port == 8080
+    assert names["config"].timeouts.handler == 30.0
+    with serving(names["app"], names["config"]) as url:
+        assert httpx.get(url).text == "hello\n"
+
+
+def check_server(names: Names) -> None:
+    assert asyncio.run(names["main"]()) == ["connected_no_data"]
+
+
+def check_served_time(names: Names) -> None:
+    assert names["served"] == pytest.approx(1.0)
+
+
+def check_reasons(names: Names) -> None:
+    row = sojourn.REASONS["pong_timeout"]
+    assert names["summary"] == f"NETWORK NETWORK 1006 True: {row.advice}"
+
+
+def check_half_close(names: Names) -> None:
+    assert names["answer"].startswith(b"HTTP/1.1 200 OK")
+    assert names["answer"].endswith(b"late, but whole")
+
+
+async def late(scope: Any, receive: Any, send: Any) -> None:
+    """Answers after a while."""
+    await asyncio.sleep(0.3)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"late, but whole"})
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+#: The checks by the name of their example.
+CHECKS: Final[dict[str, Callable[[Names], None]]] = {
+    name.removeprefix("check_").replace("_", "-"): check
+    for name, check in list(globals().items())
+    if name.startswith("check_")
+}
