@@ -1,7 +1,8 @@
 # `make demo` and `make test` need only python3 (3.11+), make and git: scripts/bootstrap.py installs the rest into .venv.
 # The stamps are files in .venv, so set-up runs again only when pyproject.toml or the bootstrap changes.
 
-PYTHON ?= python3
+# The system's own Python where it is new enough: Debian builds it with profile-guided optimisation, most others are not.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3.1[1-9]) python3)
 HOST   ?= 127.0.0.1
 PORT   ?= 8000
 ARGS   ?=

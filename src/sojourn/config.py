@@ -97,8 +97,9 @@ class Bind(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tcp_keepalive_interval: Annotated[float, seconds("Between two probes.")] = 10.0
     tcp_keepalive_probes: Annotated[int, count("Unanswered probes before the peer counts as dead.")] = 3
     tcp_user_timeout: Annotated[
-        float | None, seconds("Sent bytes unacknowledged for so long: the peer counts as dead.")
-    ] = 60.0
+        float | None,
+        seconds("Sent bytes or probes unacknowledged for so long: the peer counts as dead. Not below idle + all probes."),
+    ] = 90.0
 
 
 class Timeouts(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
