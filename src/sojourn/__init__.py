@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SojournError,
         StartupError,
     )
+    from sojourn.server.lifecycle import Report
     from sojourn.server.server import Server, run, serve
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ConfigError",
     "DeadlineExceeded",
     "Ending",
+    "Report",
     "RequestControl",
     "Server",
     "SojournError",
@@ -63,6 +65,7 @@ _HOMES = {
     "current_request": "sojourn.asgi.context",
     "limits": "sojourn.asgi.context",
     "timeouts": "sojourn.asgi.context",
+    "Report": "sojourn.server.lifecycle",
     "Server": "sojourn.server.server",
     "run": "sojourn.server.server",
     "serve": "sojourn.server.server",

@@ -61,6 +61,6 @@ class Bus:
         for observer in observers:
             try:
                 observer(event)
-            except Exception as error:  # an observer's bug must not end a connection; it is counted and kept
+            except Exception as error:  # noqa: BLE001 - an observer's bug must not end a connection; it is counted and kept
                 self.failures += 1
                 self.last_failure = error

@@ -1,7 +1,7 @@
 """All settings: frozen groups, each key with its unit, its meaning and when a change takes effect.
 
-This module holds the only defaults there are. Command-line flags, environment names, ``sojourn config`` and the reference
-page are generated from it; loading and layering live in ``sojourn.server.settings``.
+This module holds the only defaults there are. Command-line flags, environment names, ``sojourn config`` and the
+reference page are generated from it; loading and layering live in ``sojourn.server.settings``.
 
 A *timeout* is a duration in seconds. ``None`` means no limit: it must be written by hand and is announced at start.
 """
@@ -58,13 +58,18 @@ class App(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     target: Annotated[str, key("The application as module:attribute.", change="restart")] = ""
     factory: Annotated[bool, key("The attribute is a function that returns the application.", change="restart")] = False
     dir: Annotated[str, key("Put first on the import path.", change="restart")] = "."
-    env_file: Annotated[str | None, key("File of NAME=value lines put in the environment first.", change="restart")] = None
+    env_file: Annotated[str | None, key("File of NAME=value lines put in the environment first.", change="restart")] = (
+        None
+    )
     interface: Annotated[
         Literal["auto", "asgi3"], key("The application's interface; auto finds out.", change="restart")
     ] = "auto"
     spec: Annotated[
         Literal["2.3", "2.5"],
-        key("ASGI spec version told to the application; 2.3 keeps Starlette's own disconnect listener.", change="restart"),
+        key(
+            "ASGI spec version told to the application; 2.3 keeps Starlette's own disconnect listener.",
+            change="restart",
+        ),
     ] = "2.5"
     root_path: Annotated[str, key("Prefix under which a proxy mounts the application.")] = ""
     lifespan: Annotated[
@@ -83,9 +88,9 @@ class App(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Bind(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where to listen. One of host and port, uds or fd; systemd's LISTEN_FDS are taken when present and none is set."""
 
-    host: Annotated[str, key("Address or name; 0.0.0.0 or :: for all. Several, separated by commas.", change="restart")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[
+        str, key("Address or name; 0.0.0.0 or :: for all. Several, separated by commas.", change="restart")
+    ] = "127.0.0.1"
     port: Annotated[int, key("TCP port; 0 picks a free one.", change="restart", ge=0)] = 8000
     uds: Annotated[str | None, key("Path of a Unix socket.", change="restart")] = None
     uds_mode: Annotated[str, key("Mode of the Unix socket, octal.", change="restart")] = "660"
@@ -98,7 +103,9 @@ class Bind(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tcp_keepalive_probes: Annotated[int, count("Unanswered probes before the peer counts as dead.")] = 3
     tcp_user_timeout: Annotated[
         float | None,
-        seconds("Sent bytes or probes unacknowledged for so long: the peer counts as dead. Not below idle + all probes."),
+        seconds(
+            "Sent bytes or probes unacknowledged for so long: the peer counts as dead. Not below idle + all probes."
+        ),
     ] = 90.0
 
 
@@ -114,22 +121,18 @@ class Timeouts(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     body_idle: Annotated[float | None, seconds("No body byte arrived while the application reads.")] = 30.0
     body: Annotated[float | None, seconds("Whole request body, from the end of the head; a hard ceiling.")] = None
     response_start: Annotated[float | None, seconds("The application must begin its answer.")] = 60.0
-    handler: Annotated[
-        float | None, seconds("Whole request, from the end of its head; usually set per route.")
-    ] = None
+    handler: Annotated[float | None, seconds("Whole request, from the end of its head; usually set per route.")] = None
     stream_idle: Annotated[float | None, seconds("No byte either way once the answer has begun.")] = 300.0
     write_idle: Annotated[float | None, seconds("The peer took no byte although some wait for it.")] = 30.0
-    keep_alive: Annotated[
-        float | None, seconds("Idle between requests; above the 60 s that load balancers keep.")
-    ] = 75.0
-    lifetime: Annotated[
-        float | None, seconds("Age at which a connection is ended politely, with 10 % jitter.")
-    ] = None
+    keep_alive: Annotated[float | None, seconds("Idle between requests; above the 60 s that load balancers keep.")] = (
+        75.0
+    )
+    lifetime: Annotated[float | None, seconds("Age at which a connection is ended politely, with 10 % jitter.")] = None
     close: Annotated[float, seconds("Our last bytes must have left.")] = 1.0
     linger: Annotated[float, seconds("Reading on after our FIN, so that the peer can read our answer.")] = 1.0
-    disconnect_grace: Annotated[
-        float, seconds("From the client's leaving to the cancellation of the application.")
-    ] = 3.0
+    disconnect_grace: Annotated[float, seconds("From the client's leaving to the cancellation of the application.")] = (
+        3.0
+    )
     lifespan_startup: Annotated[float | None, seconds("The application's startup.", change="restart")] = 60.0
     lifespan_shutdown: Annotated[float | None, seconds("The application's shutdown.", change="restart")] = 30.0
 
@@ -137,16 +140,22 @@ class Timeouts(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Limits(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much of anything there may be."""
 
-    connections: Annotated[int | None, count("Open connections of this worker, WebSockets included.", change="live")] = 10_000
+    connections: Annotated[
+        int | None, count("Open connections of this worker, WebSockets included.", change="live")
+    ] = 10_000
     connections_per_ip: Annotated[int | None, count("Open connections of one client address.", change="live")] = None
-    requests: Annotated[int | None, count("Requests that run in the application at once; WebSockets not counted.", change="live")] = None
+    requests: Annotated[
+        int | None, count("Requests that run in the application at once; WebSockets not counted.", change="live")
+    ] = None
     queue: Annotated[int, count("Requests that may wait for a slot.", change="live", ge=0)] = 100
     queue_wait: Annotated[float, seconds("Longest wait for a slot.", change="live")] = 1.0
     retry_after: Annotated[int, count("Retry-After of a 503.", unit="s", change="live")] = 1
     header_bytes: Annotated[int, count("Request line and headers together.", unit="B")] = 32 * 1024
     headers: Annotated[int, count("Header lines of a request.")] = 100
     target: Annotated[int, count("Request target (URL).", unit="B")] = 8 * 1024
-    body: Annotated[int | None, count("Request body; a route that streams sets None.", unit="B", ge=0)] = 8 * 1024 * 1024
+    body: Annotated[int | None, count("Request body; a route that streams sets None.", unit="B", ge=0)] = (
+        8 * 1024 * 1024
+    )
     body_min_rate: Annotated[
         int | None, count("Average rate of a request body after rate_grace, while the application reads.", unit="B/s")
     ] = 240
@@ -183,7 +192,9 @@ class WebSocket(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
         key("Origins that may connect: exact, * or same-origin; None asks nothing."),
     ] = None
     compression: Annotated[bool, key("Offer permessage-deflate (RFC 7692).")] = True
-    compression_takeover: Annotated[bool, key("Keep a deflate context per connection: smaller frames, 40 KiB and more each.")] = False
+    compression_takeover: Annotated[
+        bool, key("Keep a deflate context per connection: smaller frames, 40 KiB and more each.")
+    ] = False
     compression_threshold: Annotated[int, count("Shorter messages are sent as they are.", unit="B", ge=0)] = 512
     inflate_ratio: Annotated[int | None, count("Largest ratio of inflated to received bytes.")] = 25
 
@@ -201,14 +212,18 @@ class Tls(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """TLS on every TCP listener."""
 
     cert: Annotated[str | None, key("Certificate chain, PEM.", change="restart")] = None
-    key: Annotated[str | None, key("Private key, PEM; None when it is in the certificate file.", change="restart")] = None
+    key: Annotated[str | None, key("Private key, PEM; None when it is in the certificate file.", change="restart")] = (
+        None
+    )
     key_password: Annotated[str | None, key("Password of the private key.", change="restart")] = None
     ca: Annotated[str | None, key("Authorities whose client certificates are accepted, PEM.", change="restart")] = None
     client_cert: Annotated[
         Literal["none", "optional", "required"], key("Whether clients show a certificate.", change="restart")
     ] = "none"
     min_version: Annotated[Literal["1.2", "1.3"], key("Oldest TLS version.", change="restart")] = "1.2"
-    ciphers: Annotated[str | None, key("OpenSSL cipher list for TLS 1.2; None takes Python's.", change="restart")] = None
+    ciphers: Annotated[str | None, key("OpenSSL cipher list for TLS 1.2; None takes Python's.", change="restart")] = (
+        None
+    )
 
 
 class Proxy(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):

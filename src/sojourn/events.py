@@ -17,8 +17,10 @@ __all__ = [
     "ConnectionGrewOld",
     "ConnectionOpened",
     "DeadlineMissed",
+    "DrainCut",
     "DrainPhaseChanged",
     "Event",
+    "LifespanFailed",
     "LoopStalled",
     "RequestEnded",
     "ServerStarted",
@@ -83,7 +85,7 @@ class ConnectionEnded(NamedTuple):
 
 
 class RequestEnded(NamedTuple):
-    """A request ended: its answer is complete, or never will be. For a WebSocket: its handshake was refused or it closed.
+    """A request ended: its answer is complete, or never will be. A WebSocket: it closed, or its handshake was refused.
 
     Attributes:
         connection: Id of its connection.
@@ -195,6 +197,43 @@ class DrainPhaseChanged(NamedTuple):
     idle: int
 
 
+class DrainCut(NamedTuple):
+    """Something had not ended by itself when its time to drain was over, and was cut.
+
+    Attributes:
+        what: ``request``, ``stream``, ``websocket``, ``connection`` (no request in hand) or ``task`` (what a request
+            left running after its answer or its client's leaving).
+        connection: Id of the connection; 0 for a task.
+        peer: ``address:port`` of the client; "" for a task.
+        route: Method and path, or what the task belonged to.
+        age: Seconds since the connection was accepted; 0 for a task.
+        phase: Where the connection was; "" for a task.
+        stack: Where the application stood, innermost call last; "" when it did not run.
+    """
+
+    what: str
+    connection: int
+    peer: str
+    route: str
+    age: float
+    phase: str
+    stack: str
+
+
+class LifespanFailed(NamedTuple):
+    """The application's lifespan went wrong, and the server goes on.
+
+    Attributes:
+        phase: ``startup``, ``serving`` or ``shutdown``.
+        problem: What it did, as in "the application <problem>".
+        error: What it raised; None when it raised nothing.
+    """
+
+    phase: str
+    problem: str
+    error: BaseException | None
+
+
 class ServerStarted(NamedTuple):
     """The server listens and the application is up."""
 
@@ -202,7 +241,7 @@ class ServerStarted(NamedTuple):
 
 
 class ServerStopped(NamedTuple):
-    """The server has ended; ``cut`` connections had to be aborted."""
+    """The server has ended; since it began to stop ``finished`` connections ended by themselves, ``cut`` were cut."""
 
     finished: int
     cut: int
@@ -221,6 +260,8 @@ Event = (
     | AcceptPaused
     | AcceptResumed
     | DrainPhaseChanged
+    | DrainCut
+    | LifespanFailed
     | ServerStarted
     | ServerStopped
 )

@@ -15,10 +15,10 @@ __all__ = ["STAND_IN", "environment", "run"]
 STAND_IN = """
     import json, signal, socket, sys, types
 
-    def run(config, app=None, *, announce):
+    def run(app, config=None, *, announce):
         from sojourn.net.bind import addresses, bind, release
         from sojourn.server.importer import load_app
-        app = app or load_app(config.app)
+        app = load_app(config.app)
         sockets = bind(config.bind)
         stopped = []
         signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))

@@ -43,15 +43,15 @@ class RequestControl(ABC):
     @property
     @abstractmethod
     def remaining(self) -> float | None:
-        """Seconds until the handler deadline or, before the answer has begun, the response_start deadline; None: none."""
+        """Seconds until the handler deadline or, before the answer, the response_start deadline; None for none."""
 
     @abstractmethod
     def set_timeout(self, name: str, seconds: float | None) -> None:
         """Give this request another timeout.
 
         Args:
-            name: ``handler``, ``response_start``, ``stream_idle``, ``body_idle`` or ``body`` for HTTP; ``idle`` or
-                ``write`` for a WebSocket.
+            name: ``handler``, ``response_start``, ``stream_idle``, ``body_idle``, ``body`` or ``write_idle`` for HTTP;
+                ``idle`` or ``write`` for a WebSocket.
             seconds: From now for handler and response_start, otherwise the length of each wait; None takes it away.
 
         Raises:

@@ -1,8 +1,8 @@
 """One HTTP request: what the application sends, and how the request ends.
 
 The code that runs for every request is laid out for speed: attributes instead of objects, one write for head and body,
-a future only where the application really has to wait, and no timer at all. Deadlines are assignments to the slots of the
-connection.
+a future only where the application really has to wait, and no timer at all. Deadlines are assignments to the slots of
+the connection.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sojourn.ending import Ending, How, Phase
 from sojourn.errors import ApplicationError, ClientDisconnected
 from sojourn.events import ApplicationFailed, RequestEnded
 from sojourn.typing import Message
-from sojourn.wire.http1.response import ResponseHead, chunk, interim, last_chunk
+from sojourn.wire.http1.response import LAST_CHUNK, ResponseHead, chunk, interim, last_chunk
 
 if TYPE_CHECKING:
     from sojourn.asgi.http import HttpHandler
@@ -89,7 +89,8 @@ class HttpCycle(Inbound):
         self._ordinary = head.keep_alive and not (http10 or head_only or head.expect_continue)
         self._head: ResponseHead = _NO_HEAD
         self._chunked = False
-        self._trailers = False
+        #: Whether trailers are promised; those that came, once the first did.
+        self._trailers: bool | list[tuple[bytes, bytes]] = False
         #: Whether the server stops and the application was told.
         self._farewell = False
         #: Body bytes that a declared length still asks for; None when none is declared.
@@ -124,8 +125,8 @@ class HttpCycle(Inbound):
             await self._handler.site.app(self.scope, self.receive, self.send)
             if self.stage != 4:
                 self._app_returned()
-        except Exception as error:
-            self._app_raised(error)
+        except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001 - whatever the application raises
+            self._app_raised(error)  # SystemExit too: a request does not end the server
         except asyncio.CancelledError:
             if self.stage != 4:
                 # Cancelled by itself: the server's own cancellations have ended the request before.
@@ -167,12 +168,15 @@ class HttpCycle(Inbound):
                 status = message["status"]
                 self._head = self._handler.site.renderer.render(status, message.get("headers", ()))
                 self.status = status
-                self._trailers = message.get("trailers", False)
+                self._trailers = bool(message.get("trailers", False))
                 self.stage = 1
                 return
         elif kind == "http.response.pathsend":
             if stage == 1 or stage == 2:
-                await send_file(self.send, message["path"])
+                if self._no_body:  # nothing of the file is asked for
+                    await self.send({"type": "http.response.body"})
+                else:
+                    await send_file(self.send, message["path"])
                 return
         elif kind == "http.response.trailers":
             if stage == 3:
@@ -208,7 +212,7 @@ class HttpCycle(Inbound):
             data = b"".join((head.data, site.ticker.date, b"\r\n", body))
         else:
             data = self._head_bytes(len(body))
-            if self._remaining is not None and self._remaining != len(body) and not self._head_only:
+            if self._remaining is not None and self._remaining != len(body) and not self._no_body:
                 raise ApplicationError(f"the body has {len(body)} bytes, Content-Length said {self._remaining}")
             if body and not self._no_body:
                 data += body
@@ -218,6 +222,7 @@ class HttpCycle(Inbound):
         self._sent = size
         transport.write(data)
         self.stage = 4
+        self._ending = None  # the client had half-closed, and has got its answer
         if self._waiters is not None:
             self._wake()
         if RequestEnded in site.observers:
@@ -227,7 +232,7 @@ class HttpCycle(Inbound):
     def _begin(self, length: int | None) -> None:
         """Send the head of an answer that comes in parts."""
         connection = self._connection
-        if connection.transport is None or connection.ending is not None:
+        if self._lost:
             raise self._gone()
         self._write(self._head_bytes(length))
         self.stage = 2
@@ -235,6 +240,8 @@ class HttpCycle(Inbound):
         connection.phase = Phase.RESPONSE
         connection.due.response_start = NEVER
         connection.arm("stream", self.timeout("stream_idle"))
+        if self._handler.site.draining and self.event_stream:
+            self.goodbye()
 
     def _head_bytes(self, length: int | None) -> bytes:
         """The head with everything the server adds; decides the framing.
@@ -262,7 +269,7 @@ class HttpCycle(Inbound):
                 parts.append(b"transfer-encoding: chunked\r\n")
             else:
                 self.keep_alive = False  # only the end of the connection can say where this body ends
-        if self.keep_alive and (head.close or self._expect_continue or site.draining or handler.closing):
+        if self.keep_alive and (head.close or site.draining or handler.closing or self._continue_awaited):
             # A client that waits for 100 may or may not send its body now: the next request could not be found.
             self.keep_alive = False
         if not self.keep_alive:
@@ -279,8 +286,7 @@ class HttpCycle(Inbound):
 
     def _send_part(self, body: bytes, more: bool) -> None:
         """A piece of a body that comes in parts."""
-        connection = self._connection
-        if connection.transport is None or connection.ending is not None:
+        if self._lost:
             raise self._gone()
         if not self._no_body:
             if self._chunked:
@@ -297,21 +303,38 @@ class HttpCycle(Inbound):
                         raise ApplicationError(f"the body has {self._remaining} bytes less than Content-Length said")
                 self._write(body)
         if not more:
-            if self._trailers and self._chunked:
+            if self._trailers:
                 self.stage = 3
             else:
                 self._complete()
 
     def _send_trailers(self, trailers: Iterable[tuple[bytes, bytes]], more: bool) -> None:
+        """Trailers; they come last, so those of several messages are sent together."""
+        if self._lost:
+            raise self._gone()
+        collected = [*self._trailers, *trailers] if isinstance(self._trailers, list) else [*trailers]
         if more:
-            raise ApplicationError("http.response.trailers: all trailers must come in one message")
-        self._write(last_chunk(trailers))
+            self._trailers = collected
+            return
+        data = last_chunk(collected)  # wrong ones are refused in any case
+        if self._chunked:
+            # Only to who has asked for them (RFC 9110 section 6.5.1).
+            self._write(data if "http.response.trailers" in self.scope["extensions"] else LAST_CHUNK)
         self._complete()
 
     def _write(self, data: bytes) -> None:
         if data:
             self._sent += len(data)
             self._connection.write(data)
+
+    @property
+    def _lost(self) -> bool:
+        """Whether nothing that is sent would arrive."""
+        connection = self._connection
+        transport = connection.transport
+        # After a failed write asyncio's transport is closing, and never full: an application that does nothing but
+        # send would keep the loop for good, and with it the news that its client left.
+        return transport is None or connection.ending is not None or transport.is_closing()
 
     def _gone(self) -> ClientDisconnected:
         ending = self._connection.ending or self._ending
@@ -320,6 +343,7 @@ class HttpCycle(Inbound):
     def _complete(self) -> None:
         """The answer is complete."""
         self.stage = 4
+        self._ending = None
         if self._waiters is not None:
             self._wake()
         handler = self._handler
@@ -333,7 +357,7 @@ class HttpCycle(Inbound):
         if self._farewell and self.stage == 2:
             self._finish_stream()
             return
-        if self._connection.transport is None or self._connection.ending is not None:
+        if self._lost:
             return
         if self._ending is not None:
             # receive() had told it that the client closed its side, so it saw no reason to go on: that is the cause.
@@ -349,7 +373,7 @@ class HttpCycle(Inbound):
     def _app_raised(self, error: BaseException) -> None:
         if isinstance(error, ClientDisconnected) and self.stage == 4:
             return
-        if self._connection.transport is None or self._connection.ending is not None:
+        if self._lost:
             return
         if self._farewell and self.stage == 2:
             self._finish_stream()
@@ -421,39 +445,48 @@ class HttpCycle(Inbound):
         """Whether the answer is a stream of server-sent events that has begun."""
         return self.stage == 2 and b"text/event-stream" in self._head.data
 
-    def goodbye(self, grace: float) -> None:
-        """The server stops: the application is told that its client left, and cancelled after ``grace`` seconds.
+    def goodbye(self, reason: str = "drain_goodbye") -> None:
+        """Time to end: the application is told that its client left, and is cancelled after ``disconnect_grace``.
 
-        What it has sent of a stream without declared length then counts as complete, because a server-sent event stream
-        may end anywhere.
+        Only for server-sent events: they may end anywhere, so what was sent then counts as complete. Of any other
+        stream it would make half an answer look like a whole one.
         """
         self._farewell = True
-        self.half_closed(Ending("drain_goodbye", Phase.RESPONSE))
-        self._connection.runtime.ticker.call_later(grace, self._end_stream)
+        self.half_closed(Ending(reason, Phase.RESPONSE))
+        config = self._connection.runtime.config
+        grace = min(config.timeouts.disconnect_grace, config.drain.streams)
+        self._connection.runtime.ticker.call_later(grace, self.end_stream)
 
-    def _end_stream(self) -> None:
+    def end_stream(self) -> None:
+        """End a stream of server-sent events here and now, and cancel its application."""
         if self.stage == 2:
-            self.cancel("drain_goodbye")
+            self.cancel(self._ending.reason if self._ending is not None else "drain_goodbye")
             self._finish_stream()
 
     def _finish_stream(self) -> None:
         """End a stream that was told goodbye, so that its client sees a complete answer if that is possible."""
-        if self._chunked and self._connection.transport is not None:
-            self._write(b"0\r\n\r\n")
+        if self._remaining is None and self._connection.transport is not None:
+            if self._chunked:  # else the end of the connection is the end of the body (HTTP/1.0)
+                self._write(b"0\r\n\r\n")
             self.stage = 4
             self._report(self._ending or _COMPLETED, self.status)
             self._handler.cycle_completed(self)
         else:
-            self.fail(Ending("drain_goodbye", Phase.RESPONSE, How.LOCAL_ABORT), 503)
+            reason = self._ending.reason if self._ending is not None else "drain_goodbye"
+            self.fail(Ending(reason, Phase.RESPONSE, How.LOCAL_ABORT), 503)
 
-    def cancel(self, cause: str) -> None:
-        """Cancel the application, by the ladder."""
+    def cancel(self, cause: str, grace: float = 0.0) -> None:
+        """Cancel the application, by the ladder, after ``grace`` seconds."""
         if self.task is not None and not self.task.done():
-            owner = f"connection {self._connection.id} {self.scope['method']} {self.scope['path']}"
-            self._handler.site.work.cancel(self.task, cause, owner)
+            self._handler.site.work.cancel(self.task, cause, self.owner, grace=grace)
+
+    @property
+    def owner(self) -> str:
+        """What the task belongs to, for reports."""
+        return f"connection {self._connection.id} {self.scope['method']} {self.scope['path']}"
 
     def client_left(self, ending: Ending) -> None:
-        """The client is gone: receive() says so, send() raises, and after ``disconnect_grace`` the task is cancelled."""
+        """The client is gone: receive() says so, send() raises; after ``disconnect_grace`` the task is cancelled."""
         if self.stage != 4:
             self._ending = ending
             sent_status = self.status if self.stage >= 2 else (ending.row.status or 499)
@@ -463,10 +496,8 @@ class HttpCycle(Inbound):
             return  # answered: what it does now is its own, and the server's until it ends
         if self._waiters is not None:
             self._wake()
-        runtime = self._connection.runtime
-        if self.task is not None and not self.task.done():
-            grace = 0.0 if ending.how is How.TIMEOUT else runtime.config.timeouts.disconnect_grace
-            runtime.ticker.call_later(grace, lambda: self.cancel(ending.reason))
+        grace = self._connection.runtime.config.timeouts.disconnect_grace
+        self.cancel(ending.reason, 0.0 if ending.how is How.TIMEOUT else grace)
 
     def half_closed(self, ending: Ending) -> None:
         """The client will send nothing more; it may have left, or wait for its answer."""

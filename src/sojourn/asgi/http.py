@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sojourn.asgi.cycle import HttpCycle
+from sojourn.asgi.inbound import REQUEST_TIMEOUTS
 from sojourn.asgi.problem import problem
 from sojourn.asgi.scope import build_scope
 from sojourn.asgi.websocket import WebSocketHandler
@@ -22,6 +23,8 @@ __all__ = ["HttpHandler"]
 
 #: Bytes of a request body that are read and thrown away after an early answer, to save the connection (as Go does).
 _DISCARDED: Final = 256 * 1024
+#: Seconds from accept in which a new client may still send its first request when the server stops.
+_FIRST_REQUEST: Final = 1.0
 _DONE: Final = 4
 
 
@@ -77,47 +80,55 @@ class HttpHandler(Handler):
                 self._waiting_bytes()
 
     def eof_received(self) -> bool:
-        connection, cycle = self.connection, self._cycle
+        connection = self.connection
         if connection.ending is not None or connection.secure:
             # TLS has no half-close that asyncio or uvloop would keep open.
             if connection.ending is None:
                 connection.end(self.cause_of_eof(How.FIN))
             return False
-        if cycle is None or cycle.stage == _DONE:
-            connection.end(self.cause_of_eof(How.FIN))
-            return False
-        self.closing = True
-        if self._reader.in_body:
-            cycle.fail(Ending("unexpected_end_of_request_content", Phase.BODY, How.EOF_IN_BODY), 400)
-            cycle.cancel("unexpected_end_of_request_content")
-            return True
-        # The client may have left, or have said all it had to say and wait for the answer (RFC 9112 section 9.6 does
-        # not forbid that). If it has left, the first bytes we send will be answered with a reset.
+        self._half_closed()
+        return connection.ending is None
+
+    def _half_closed(self) -> None:
+        """The client sends nothing more: it may have left, or have said all it had to say and wait for its answers.
+
+        RFC 9112 section 9.6 does not forbid that. If it has left, the first bytes we send are answered with a reset.
+        """
+        connection, cycle, reader = self.connection, self.cycle, self._reader
         self._sent_at_eof = connection.bytes_out
-        cycle.half_closed(self.cause_of_eof(How.HALF_CLOSE))
-        self.armed = True
-        connection.arm("disconnect", connection.runtime.config.timeouts.disconnect_grace)
-        return True
+        if not reader.rest:
+            self.closing = True
+        if cycle is None or (not cycle.begun and not reader.in_body):
+            # Nothing is in hand, or it waits for a slot: with nobody to see the answer, it is not worth one.
+            connection.end(self.cause_of_eof(How.FIN))
+        elif reader.in_body:
+            self.closing = True
+            cycle.fail(Ending("unexpected_end_of_request_content", Phase.BODY, How.EOF_IN_BODY), 400)
+        else:
+            cycle.half_closed(self.cause_of_eof(How.HALF_CLOSE))
+            self.armed = True
+            connection.arm("disconnect", connection.runtime.config.timeouts.disconnect_grace)
 
     # What the reader found
 
     def request_received(self, head: RequestParser) -> None:
         """A request head is complete."""
         connection, site = self.connection, self.site
-        connection.requests += 1
         due = connection.due
         due.header = due.keep_alive = NEVER
         before = self._cycle
         if before is not None and before.task is not None:
             # Answered, but its application runs on: the server's task from now on.
-            site.work.own(before.task)
-        if head.upgrade and head.content_length is None and not head.chunked and _wants_websocket(head):
+            site.work.own(before.task, before.owner)
+        if head.upgrade and _wants_websocket(head):
             self._cycle = None
+            connection.requests += 1
             self._upgrade(head)
             return
         cycle = HttpCycle(self, head)
-        self._cycle = cycle
         cycle.scope = scope = build_scope(site, connection, head, cycle)
+        self._cycle = cycle
+        connection.requests += 1
         limit = site.config.limits.requests_per_connection
         if limit is not None and connection.requests >= limit:
             self.closing = True
@@ -143,7 +154,10 @@ class HttpHandler(Handler):
             self._discarded = None
             self.connection.due.body_total = NEVER
             if self.connection.ending is None:
-                self._idle(self.connection, self._reader)
+                if self.closing:
+                    self._end_after_answer(linger=False)
+                else:
+                    self._idle(self.connection, self._reader)
         elif self._cycle is not None:
             if self._reader.exhausted:
                 self.closing = True
@@ -151,20 +165,30 @@ class HttpHandler(Handler):
 
     def _waiting_bytes(self) -> None:
         """There are bytes that can't be read yet."""
-        connection = self.connection
-        if self._reader.busy:
-            # The client pipelines: it is held back until the request in hand is answered.
-            connection.pause_reading()
-        elif connection.due.header == NEVER:
+        connection, reader = self.connection, self._reader
+        if reader.busy:
+            # The client pipelines: it is held back until the request in hand is answered. Not at once, because while
+            # nothing is read it is not noticed either that the client has left.
+            if self._full:
+                connection.pause_reading()
+            return
+        if not reader.in_head:
+            return
+        connection.due.keep_alive = NEVER
+        if connection.due.header == NEVER:
             # A head in pieces. Its deadline is absolute: no later byte moves it.
             connection.phase = Phase.HEAD
-            connection.due.keep_alive = NEVER
             connection.arm("header", connection.runtime.config.timeouts.header)
 
     def read_on(self) -> None:
         """The application has taken what was read."""
-        if not (self._reader.busy and self._reader.rest):
+        if not self._full:
             self.connection.resume_reading()
+
+    @property
+    def _full(self) -> bool:
+        """Whether enough pipelined requests wait."""
+        return self._reader.busy and len(self._reader.rest) > self.site.config.limits.read_buffer
 
     # Requests
 
@@ -214,7 +238,7 @@ class HttpHandler(Handler):
             return
         reader = self._reader
         if not cycle.keep_alive or self.closing:
-            self._end_after_answer(linger=bool(reader.rest) or not cycle.body_ended)
+            self._end_after_answer(linger=bool(reader.rest) or self.closing or not cycle.body_ended)
         elif cycle.body_ended:
             self._idle(connection, reader)
         else:
@@ -230,8 +254,10 @@ class HttpHandler(Handler):
                 word = "drain_goodbye"
             elif rotated is not None and self.connection.requests >= rotated:
                 word = "keep_alive_rotated"
+            elif self._over_age:
+                word = "max_connection_duration"
             failure = Ending(word, Phase.CLOSING, How.LOCAL_FIN)
-        self.connection.end(failure, linger=linger)
+        self.connection.end(failure, linger=linger and self._sent_at_eof is None)
 
     def _idle(self, connection: Connection, reader: RequestReader) -> None:
         """The request is over on both sides: wait for the next one, or go on with it."""
@@ -254,8 +280,10 @@ class HttpHandler(Handler):
             return
         if reader.rest:
             self._waiting_bytes()
-        if not (reader.busy and reader.rest):
+        if not self._full:
             self.connection.resume_reading()
+        if self._sent_at_eof is not None:
+            self._half_closed()
 
     def _discard(self) -> None:
         """The answer came before the end of the request body: read the rest, if it is little and comes soon."""
@@ -278,6 +306,7 @@ class HttpHandler(Handler):
         handler = WebSocketHandler(self.connection, self.site, self)
         self.connection.swap(handler)
         handler.open(head)
+        self._reader.forget_sink()
 
     # Ends
 
@@ -288,25 +317,26 @@ class HttpHandler(Handler):
             return
         self.closing = True
         if cycle is not None and cycle.stage != _DONE:
-            if not cycle.begun and not self._reader.busy:
-                self._cycle = None  # the head itself was refused, by the scope
-            else:
-                cycle.fail(Ending(error.reason, Phase.BODY, None, error.detail), error.status)
-                cycle.cancel(error.reason)
-                return
+            cycle.fail(Ending(error.reason, Phase.BODY, None, error.detail), error.status)
+            return
         headers, body = problem(error.status, error.reason, error.detail)
         data = self.site.renderer.render(error.status, headers).data
         connection.write(b"".join((data, connection.runtime.ticker.date, b"connection: close\r\n\r\n", body)))
-        connection.end(Ending(error.reason, Phase.HEAD, None, error.detail), linger=True)
+        connection.end(Ending(error.reason, Phase.HEAD, None, error.detail), linger=self._sent_at_eof is None)
 
     def deadline_passed(self, slot: str, now: float) -> None:
         connection, cycle = self.connection, self._cycle
         due = connection.due
         match slot:
             case "keep_alive":
-                connection.end(Ending("keep_alive_idle", Phase.IDLE, How.TIMEOUT, slot))
+                if self.site.draining:
+                    connection.end(Ending("drain_goodbye", connection.phase, How.LOCAL_FIN))
+                elif connection.buffered:
+                    due.keep_alive = now + self.site.keep_alive  # not idle: the answer is still on its way
+                else:
+                    connection.end(Ending("keep_alive_idle", Phase.IDLE, How.TIMEOUT, slot))
             case "header":
-                if self._reader.rest:
+                if self._reader.in_head:
                     self._answer_late_head()
                 else:
                     connection.end(Ending("request_headers_timeout", Phase.HEAD, How.TIMEOUT, slot))
@@ -315,8 +345,8 @@ class HttpHandler(Handler):
                 if self._discarded is not None or cycle is None:
                     connection.end(Ending("completed", Phase.CLOSING, How.LOCAL_FIN), linger=True)
                 else:
-                    word = cycle.body_too_slow(now) if slot == "body" else "request_body_timeout"
-                    self._time_out(cycle, Ending(word, Phase.BODY, How.TIMEOUT, slot), 408)
+                    word, name = cycle.body_too_slow(now) if slot == "body" else ("request_body_timeout", "body")
+                    self._time_out(cycle, Ending(word, Phase.BODY, How.TIMEOUT, name), 408)
             case "response_start":
                 due.response_start = NEVER
                 if cycle is not None:
@@ -338,12 +368,32 @@ class HttpHandler(Handler):
                 self.closing = True
                 if cycle is None or cycle.stage == _DONE:
                     connection.end(Ending("max_connection_duration", connection.phase, How.LOCAL_FIN))
+                elif cycle.event_stream:
+                    cycle.goodbye("max_connection_duration")
             case _:
                 setattr(due, slot, NEVER)
 
+    def patience(self) -> tuple[float | None, int | None]:
+        cycle = self._cycle
+        if cycle is None:
+            return super().patience()
+        return cycle.timeout("write_idle"), cycle.limit("write_min_rate")
+
+    def length_of(self, deadline: str) -> float:
+        cycle = self._cycle
+        length = cycle.timeout(deadline) if cycle is not None and deadline in REQUEST_TIMEOUTS else None
+        return super().length_of(deadline) if length is None else length
+
+    @property
+    def _over_age(self) -> bool:
+        """Whether ``timeouts.lifetime`` has passed."""
+        connection = self.connection
+        return connection.due.lifetime == NEVER and connection.runtime.config.timeouts.lifetime is not None
+
     def _answer_late_head(self) -> None:
         connection = self.connection
-        headers, body = problem(408, "request_headers_timeout", "the request head did not arrive in time")
+        detail = "the request head did not arrive in time"
+        headers, body = problem(408, "request_headers_timeout", detail, deadline="header")
         data = self.site.renderer.render(408, headers).data
         connection.write(b"".join((data, connection.runtime.ticker.date, b"connection: close\r\n\r\n", body)))
         connection.end(Ending("request_headers_timeout", Phase.HEAD, How.TIMEOUT, "header"), linger=True)
@@ -409,25 +459,27 @@ class HttpHandler(Handler):
             cycle.client_left(ending)
 
     def ended(self, ending: Ending) -> None:
+        self._reader.forget_sink()
         cycle, self._cycle = self._cycle, None
         if cycle is None:
             return
         if not cycle.begun and self.site.slots is not None:
             self.site.slots.forget(cycle)
-        answered = cycle.stage == _DONE
         cycle.client_left(ending)
-        if cycle.task is not None and answered:
-            self.site.work.own(cycle.task)
+        if cycle.task is not None:  # it may still be in its disconnect_grace, or do what it does after its answer
+            self.site.work.own(cycle.task, cycle.owner)
 
     def begin_drain(self) -> None:
-        """Close now if nothing is in hand, else after the answer."""
+        """Close after the answer; with nothing in hand, when a request that is on its way has had time to come."""
         self.closing = True
-        cycle = self._cycle
-        if cycle is not None and cycle.stage != _DONE:
+        connection, cycle = self.connection, self.cycle
+        if cycle is not None:
             if cycle.event_stream:
-                cycle.goodbye(self.connection.runtime.config.timeouts.disconnect_grace)
-        elif not self._reader.rest and not self._reader.in_body:
-            self.connection.end(Ending("drain_goodbye", self.connection.phase, How.LOCAL_FIN))
+                cycle.goodbye()
+        elif not self._reader.in_head and not self._reader.in_body:
+            # An idle client's next request may be in the kernel already; one that has just come is about to send its
+            # first, and would not try again.
+            connection.arm("keep_alive", 0.0 if connection.requests else max(0.0, _FIRST_REQUEST - connection.age))
 
     def take_rest(self) -> bytes:
         """Bytes that came after an upgrade request; they are the next handler's."""

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from sojourn.net.connection import Connection
     from sojourn.wire.http1.request import RequestParser
 
-__all__ = ["Inbound"]
+__all__ = ["REQUEST_TIMEOUTS", "Inbound"]
 
 #: Names that ``set_timeout`` and ``set_limit`` take for an HTTP request.
-_TIMEOUTS = ("handler", "response_start", "stream_idle", "body_idle", "body")
+REQUEST_TIMEOUTS = ("handler", "response_start", "stream_idle", "body_idle", "body", "write_idle")
 _LIMITS = ("body", "body_min_rate", "write_min_rate")
+
+
+#: What a piece of a body takes in memory beside its bytes: a body may come in pieces of one byte.
+_PIECE = 48
 
 
 class Inbound(RequestControl):
@@ -42,6 +46,7 @@ class Inbound(RequestControl):
         "_ending",
         "_expect_continue",
         "_handler",
+        "_held",
         "_overrides",
         "_waited",
         "_waiters",
@@ -56,6 +61,7 @@ class Inbound(RequestControl):
         self._content_length = head.content_length
         self._expect_continue = head.expect_continue
         self._body: list[bytes] | None = None
+        self._held: int  # bytes in it, with what holds them; set with the first
         self._body_size = 0
         #: Seconds for which the application has waited for the body.
         self._waited = 0.0
@@ -74,12 +80,14 @@ class Inbound(RequestControl):
         Cancel: safe; nothing that was received is lost.
         """
         while True:
-            if self.stage == 4 or self._ending is not None:
+            if self.stage == 4:
+                return {"type": "http.disconnect"}
+            if not self.body_taken and (self._body is not None or self.body_ended):
+                return self._take_body()  # also that of a client which has half-closed since
+            if self._ending is not None:
                 return {"type": "http.disconnect"}
             if self.body_taken:
                 await self._wait()  # for the client to leave, or for the end of the answer
-            elif self._body is not None or self.body_ended:
-                return self._take_body()
             else:
                 await self._wait_for_body()
 
@@ -101,11 +109,13 @@ class Inbound(RequestControl):
             return
         if self._body is None:
             self._body = [data]
+            self._held = len(data)
         else:
             self._body.append(data)
+            self._held += len(data) + _PIECE
         if self._waiters is not None:
             self._wake()
-        elif sum(map(len, self._body)) > self._handler.site.config.limits.read_buffer:
+        elif self._held > self._handler.site.config.limits.read_buffer:
             self._connection.pause_reading()
 
     def request_ended(self) -> None:
@@ -126,7 +136,18 @@ class Inbound(RequestControl):
             self._waiters = [waiter]
         else:
             self._waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:
+            self._forget(waiter)
+
+    def _forget(self, waiter: asyncio.Future[None]) -> None:
+        """Whoever asks again and again, with a timeout each time, must not leave a waiter each time."""
+        waiters = self._waiters
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                self._waiters = None
 
     async def _wait_for_body(self) -> None:
         """Wait for the next piece, with the progress deadline armed for exactly this time."""
@@ -134,9 +155,10 @@ class Inbound(RequestControl):
         connection = self._connection
         if self._expect_continue:
             self._expect_continue = False
-            if self.stage < 2:
+            if self.stage < 2 and not self._body_size:
                 connection.write(CONTINUE)  # only now: the application reads (RFC 9110 section 10.1.1)
         due = connection.due
+        self._handler.armed = True
         began = connection.runtime.ticker.now
         idle = self.timeout("body_idle")
         # The rate counts only the time in which the application waits: its own slowness is not the client's.
@@ -146,7 +168,7 @@ class Inbound(RequestControl):
             self._body_size,
             self.limit("body_min_rate"),
         )
-        moment = min(NEVER if idle is None else began + idle, max(rate, began + 0.2))
+        moment = min(NEVER if idle is None else began + idle, rate)
         due.body = moment
         if due.body_total == NEVER and (total := self.timeout("body")) is not None:
             due.body_total = began + total - self._waited
@@ -157,7 +179,8 @@ class Inbound(RequestControl):
             await self._wait()
         finally:
             self._waited += connection.runtime.ticker.now - began
-            due.body = due.body_total = NEVER
+            if self.stage != 4 and self._waiters is None:  # else it is the next request's, or still waited for
+                due.body = due.body_total = NEVER
 
     def _check_body_limit(self) -> None:
         limit = self.limit("body")
@@ -166,12 +189,17 @@ class Inbound(RequestControl):
             self.fail(Ending("body_too_large", Phase.BODY, None, detail), 413)
             raise ProtocolError(413, "body_too_large", detail)
 
-    def body_too_slow(self, now: float) -> str:
-        """Which word fits the body deadline that has just passed."""
+    def body_too_slow(self, now: float) -> tuple[str, str]:
+        """Which reason and which deadline fit the moment of the slot ``body`` that has just passed."""
         idle = self.timeout("body_idle")
         if idle is not None and now - self._connection.last_read >= idle - 0.2:
-            return "request_body_timeout"
-        return "min_request_body_data_rate"
+            return "request_body_timeout", "body_idle"
+        return "min_request_body_data_rate", "body_min_rate"
+
+    @property
+    def _continue_awaited(self) -> bool:
+        """Whether the client still waits for 100 (Continue) before it sends its body."""
+        return self._expect_continue and not self.body_ended and not self._body_size
 
     def fail(self, ending: Ending, status: int) -> None:
         """End the request with an answer of the server's, if none has begun."""
@@ -230,13 +258,14 @@ class Inbound(RequestControl):
         return None if moment == NEVER else max(0.0, moment - self._connection.runtime.ticker.now)
 
     def set_timeout(self, name: str, seconds: float | None) -> None:
-        if name not in _TIMEOUTS:
-            raise ValueError(f"a request has no timeout {name!r}; there are {', '.join(_TIMEOUTS)}")
+        if name not in REQUEST_TIMEOUTS:
+            raise ValueError(f"a request has no timeout {name!r}; there are {', '.join(REQUEST_TIMEOUTS)}")
         if seconds is not None and not seconds > 0:
             raise ValueError(f"timeout {name} must be above zero, not {seconds!r}")
         if self.stage == 4:
             return
         self._own_overrides().timeouts[name] = seconds
+        self._handler.armed = True
         self._handler.armed = True
         if name == "handler" or (name == "response_start" and self.stage < 1):
             self._connection.arm(name, seconds)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from sojourn.errors import ProtocolError
 from sojourn.typing import Headers
+from sojourn.wire.http1.fields import valid_host
 
 if TYPE_CHECKING:
     from sojourn.asgi.control import RequestControl
@@ -25,6 +27,7 @@ METHODS: Final = {
         "MKCALENDAR LINK UNLINK SOURCE QUERY"
     ).split()
 }
+_AFTER_AUTHORITY: Final = re.compile(rb"[/?#]")
 _NONE: Final[dict[str, Any]] = {}
 
 
@@ -53,6 +56,23 @@ def split_target(target: bytes) -> tuple[str, bytes, bytes]:
     return unquote(path) if "%" in path else path, raw_path, query_string
 
 
+def _headers_for(head: RequestParser, target: bytes) -> Headers:
+    """The headers as they are for a target that is no path.
+
+    Raises:
+        ProtocolError: ``*`` without OPTIONS, or a URL without a host or with a user.
+    """
+    if target == b"*":
+        if head.method != b"OPTIONS":
+            raise ProtocolError(400, "invalid_request_line", "* is a target of OPTIONS only (RFC 9112 section 3.2.4)")
+        return head.headers
+    host = _AFTER_AUTHORITY.split(target.partition(b"://")[2], maxsplit=1)[0]
+    if not valid_host(host):
+        raise ProtocolError(400, "invalid_request_line", "the URL has no host, or more than a host and a port")
+    # What Host says is ignored then (RFC 9112 section 3.2.2).
+    return [(b"host", host), *(field for field in head.headers if field[0] != b"host")]
+
+
 def build_scope(site: Site, connection: Connection, head: RequestParser, control: RequestControl) -> dict[str, Any]:
     """The scope of an HTTP request.
 
@@ -66,6 +86,8 @@ def build_scope(site: Site, connection: Connection, head: RequestParser, control
         path = raw_path.decode("ascii")
     else:
         path, raw_path, query_string = split_target(target)
+        if target[0] != 47:
+            head.headers = _headers_for(head, target)
     method = METHODS.get(head.method)
     if method is None:
         raise ProtocolError(501, "unsupported_method", "a method that no application here is asked for")

@@ -21,6 +21,8 @@ __all__ = ["deadline_notice", "serve"]
 
 #: How the parent of a reload tells its child which descriptor to serve on, and who its parent is.
 _CHILD: Final = "--reload-child"
+#: Seconds for threads that the application left running, when everything else has ended.
+_LAST_THREADS: Final = 3.0
 
 
 @click.command(cls=SettingsCommand, params=parameters())
@@ -56,14 +58,21 @@ def _refuse_workers(loaded: Loaded) -> None:
 
 
 def _run(config: Config) -> int:
+    from sojourn.observe.console import configure
+    from sojourn.server.process import exit_soon
     from sojourn.server.server import run  # the heavy part: event loop, parser, TLS
 
+    console = configure(config.log)
     try:
-        return run(config, announce=_announcer(config))
+        code = run(config.app.target, config, announce=_announcer(config))
     except SojournError:
         if config.app.traceback or config.log.level == "debug":
             traceback.print_exc()
         raise
+    finally:
+        console.close()
+    exit_soon(code, _LAST_THREADS)
+    return code
 
 
 def _announcer(config: Config) -> Callable[[str], None]:

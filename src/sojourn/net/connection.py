@@ -1,7 +1,7 @@
 """One accepted socket: its identity, its deadlines, its counters, and its end.
 
-A connection outlives what is spoken on it: an upgrade swaps the handler, and identity, age, counters and the entry in the
-registry stay. Whatever ends it goes through :meth:`Connection.end`, and the first cause stays its cause.
+A connection outlives what is spoken on it: an upgrade swaps the handler, and identity, age, counters and the entry in
+the registry stay. Whatever ends it goes through :meth:`Connection.end`, and the first cause stays its cause.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sojourn.clock import NEVER
-from sojourn.ending import Ending, How, Phase
+from sojourn.ending import Ending, How, Phase, Who
 from sojourn.errors import ClientDisconnected
 from sojourn.events import ConnectionEnded, ConnectionGrewOld, DeadlineMissed
-from sojourn.net.outbox import Outbox, unacknowledged
+from sojourn.net.handler import Handler
+from sojourn.net.outbox import Outbox, acknowledged, reset_on_close, unacknowledged
 from sojourn.policy.deadlines import SLOTS, Deadlines, Progress
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Handler"]
 
+#: Between two samples of how far a peer that is behind has come.
 _SAMPLE_SECONDS: Final = 1.0
 _FIRST_PHASE: Final = {"accept": Phase.ACCEPT, "proxy": Phase.TLS, "tls": Phase.TLS, "header": Phase.HEAD}
 #: What a deadline means while there is nobody to ask.
@@ -32,51 +34,8 @@ _BEFORE_HANDLER: Final = {
     "proxy": "proxy_header_timeout",
     "tls": "tls_timeout",
     "header": "request_headers_timeout",
+    "keep_alive": "drain_goodbye",  # armed this early only by a drain
 }
-
-
-class Handler(asyncio.Protocol):
-    """Owns the bytes of a connection for a while. The transport calls it without a detour."""
-
-    __slots__ = ("connection",)
-
-    #: What is spoken, for logs.
-    protocol = ""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.connection.established(transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.connection.lost(error)
-
-    def pause_writing(self) -> None:
-        self.connection.pause_writing()
-
-    def resume_writing(self) -> None:
-        self.connection.resume_writing()
-
-    def opened(self) -> None:
-        """The transport is there, after the TLS handshake if there is one."""
-
-    def deadline_passed(self, slot: str, now: float) -> None:
-        """A slot of this handler's concern is due. It must end something, or set the slot later or to NEVER."""
-        raise NotImplementedError
-
-    def ending(self, ending: Ending) -> None:
-        """The connection ends; the transport is still there."""
-
-    def ended(self, ending: Ending) -> None:
-        """The transport is gone."""
-
-    def behind(self, outbox: Outbox, now: float) -> None:
-        """The peer is behind; called about every second while it is."""
-
-    def cause_of_eof(self, how: How) -> Ending:
-        """What it means that the peer closed at this point."""
-        return Ending("connected_no_data", self.connection.phase, how)
 
 
 class Connection:
@@ -121,13 +80,14 @@ class Connection:
         "runtime",
         "secure",
         "tls_extension",
+        "told",
         "transport",
         "unsent",
         "ws_received",
         "ws_sent",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one caller, and all of it is known at accept
         self,
         runtime: Runtime,
         peer: tuple[str, int] | None,
@@ -162,14 +122,16 @@ class Connection:
         self.outbox: Outbox | None = None
         #: The first cause; None while the connection lives.
         self.ending: Ending | None = None
+        #: The missed deadline that was reported last.
+        self.told: Ending | None = None
         #: Whether the transport holds more than the high watermark.
         self.blocked = False
         self.reading_paused = False
         self.long_logged = False
         self.ws_sent: int | None = None
         self.ws_received: int | None = None
-        #: Whether it counts against the limits.
-        self.admitted = True
+        #: The address it counts under, among the limits of connections; None when it does not count.
+        self.admitted: str | None = None
         #: Ends a connection that has no transport yet.
         self.abandon: Callable[[], None] | None = None
         if timeout is not None:
@@ -180,7 +142,7 @@ class Connection:
             # Jitter, so that connections which came together do not come again together.
             due.lifetime = now + config.timeouts.lifetime * random.uniform(0.9, 1.1)
         self.id = runtime.registry.enter(self)
-        runtime.wheel.add(self)
+        runtime.wheel.add(self, due.soonest())
 
     @property
     def peer_name(self) -> str:
@@ -201,10 +163,6 @@ class Connection:
         waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
         return waiting + (self.outbox.queued_bytes if self.outbox is not None else 0)
 
-    def earliest(self) -> tuple[float, str]:
-        """The next deadline and its slot."""
-        return self.due.earliest()
-
     def arm(self, slot: str, timeout: float | None) -> None:
         """Set a slot ``timeout`` seconds ahead; None disarms it. Hot paths assign the slot themselves."""
         due = NEVER if timeout is None else self.runtime.ticker.now + timeout
@@ -224,27 +182,36 @@ class Connection:
         if self.handler is not None:
             self.handler.opened()
 
+    def passed_by(self, now: float) -> float:
+        """The next deadline; called by the wheel at least once a lap."""
+        if self.outbox is None and self.ending is None and self._waiting():
+            # Less than the high watermark, so nobody was told; but some bytes wait, and that too has an end.
+            self._measure(now)
+        return self.due.soonest()
+
     def look(self, now: float) -> None:
         """Act on the deadlines that have passed; called by the wheel, which has let go of the connection."""
         slot = ""
         for _ in range(2 * len(SLOTS)):
+            if self.runtime.registry.get(self.id) is None:
+                return
             moment, slot = self.due.earliest()
             if moment > now:
-                self.runtime.wheel.add(self)
+                self.runtime.wheel.add(self, moment)
                 return
             if slot == "long":
                 self._grow_old()
             elif slot == "write":
                 self._check_progress(now)
             elif slot == "close":
-                self._close_now()
+                self._check_close(now)
+            elif self.ending is not None:
+                setattr(self.due, slot, NEVER)  # armed after the end: it has nothing left to decide
             elif self.handler is not None and self.transport is not None:
                 self.handler.deadline_passed(slot, now)
             else:
                 self.end(Ending(_BEFORE_HANDLER.get(slot, "max_connection_duration"), self.phase, How.TIMEOUT, slot))
-            if self.runtime.registry.get(self.id) is None:
-                return
-        self.end(Ending("internal_error", self.phase, How.LOCAL_ABORT, f"deadline {slot} is due for ever"), abort=True)
+        raise RuntimeError(f"deadline {slot!r} of connection {self.id} is due for ever")
 
     def swap(self, handler: Handler) -> None:
         """Hand the bytes to another handler."""
@@ -278,33 +245,22 @@ class Connection:
     def pause_writing(self) -> None:
         """The transport holds more than the high watermark; called by it."""
         self.blocked = True
-        if self.outbox is None:
-            timeouts, limits = self.runtime.config.timeouts, self.runtime.config.limits
-            self.outbox = Outbox(
-                Progress(
-                    self.runtime.ticker.now,
-                    self._moved(),
-                    timeouts.write_idle,
-                    limits.write_min_rate,
-                    limits.rate_grace,
-                )
-            )
-            self.arm("write", _SAMPLE_SECONDS)
+        if self.outbox is None and self.ending is None:
+            self._measure(self.runtime.ticker.now)
+            if self.due.write < self.looked_at:
+                self.runtime.wheel.sooner(self, self.due.write)
 
     def resume_writing(self) -> None:
         """The transport holds less than the low watermark; called by it."""
         self.blocked = False
         outbox = self.outbox
-        if outbox is None:
+        if outbox is None or self.ending is not None:
             return
         while not self.blocked and (queued := outbox.pop()) is not None:
             self.write(queued.data)
             queued.written.set_result(None)
         if not self.blocked:
-            outbox.wake()
-            if self.ending is None:
-                self.outbox = None
-                self.due.write = NEVER
+            self._caught_up()
 
     async def writable(self) -> None:
         """Wait until the transport has room.
@@ -321,45 +277,74 @@ class Connection:
             self.outbox.waiters.append(waiter)
             await waiter
 
+    def _waiting(self) -> int:
+        """Bytes that hold the connection open, because only we can still bring them to the peer."""
+        transport = self.transport
+        if transport is None:
+            return 0
+        waiting = transport.get_write_buffer_size()
+        if self.secure and not waiting:
+            # Between the TLS layer and the kernel are bytes of which neither tells; they go when the kernel has room.
+            waiting = unacknowledged(transport.get_extra_info("socket"))
+        return waiting
+
     def _moved(self) -> int:
-        """Bytes that have reached the peer's kernel."""
+        """Bytes that have reached the peer's kernel; only differences mean anything."""
         transport = self.transport
         if transport is None:
             return self.bytes_out
         sock = transport.get_extra_info("socket")
-        waiting = transport.get_write_buffer_size()
-        if sock is not None and (fd := sock.fileno()) >= 0:
-            waiting += unacknowledged(fd)
-        return self.bytes_out - waiting
+        moved = acknowledged(sock)
+        if moved is None:
+            moved = self.bytes_out - transport.get_write_buffer_size() - unacknowledged(sock)
+        return moved
+
+    def _measure(self, now: float) -> None:
+        """From now on the peer is behind, and its progress is watched."""
+        grace = self.runtime.config.limits.rate_grace
+        if self.handler is not None:
+            idle, rate = self.handler.patience()
+        else:
+            idle, rate = None, None
+        self.outbox = Outbox(Progress(now, self._moved(), idle, rate, grace))
+        if self.ending is None:
+            self.due.write = self._next_sample(now, self.outbox.progress)
+
+    def _caught_up(self) -> None:
+        """The peer is not behind any more."""
+        outbox, self.outbox = self.outbox, None
+        self.due.write = NEVER
+        if outbox is not None:
+            outbox.wake()
+
+    @staticmethod
+    def _next_sample(now: float, progress: Progress) -> float:
+        return min(now + _SAMPLE_SECONDS, max(now, progress.idle_deadline), max(now, progress.rate_deadline))
+
+    def _verdict(self, now: float) -> Ending | None:
+        """Sample the progress of the peer. Returns why it is too slow; None when it is not."""
+        assert self.outbox is not None
+        progress = self.outbox.progress
+        progress.sample(now, self._moved())
+        if progress.idle_deadline <= now:
+            return Ending("send_timeout", self.phase, How.TIMEOUT, "write_idle")
+        if progress.rate_deadline <= now:
+            return Ending("min_response_data_rate", self.phase, How.TIMEOUT, "write_min_rate")
+        return None
 
     def _check_progress(self, now: float) -> None:
         """Judge a peer that is behind."""
         outbox = self.outbox
-        if outbox is None:
-            self.due.write = NEVER
+        if outbox is None or not (self.blocked or self._waiting()):
+            self._caught_up()
             return
-        if self.ending is not None and not self.buffered:
-            self.outbox = None
-            self._close_now()
+        ending = self._verdict(now)
+        if ending is not None:
+            self.end(ending, abort=True)
             return
-        progress = outbox.progress
-        progress.sample(now, self._moved())
-        if progress.idle_deadline <= now:
-            self._give_up("send_timeout")
-        elif progress.rate_deadline <= now:
-            self._give_up("min_response_data_rate")
-        else:
-            if self.handler is not None:
-                self.handler.behind(outbox, now)
-            self.due.write = min(now + _SAMPLE_SECONDS, progress.idle_deadline, max(progress.rate_deadline, now + 0.1))
-
-    def _give_up(self, reason: str) -> None:
-        """The peer is too slow."""
-        self.due.write = NEVER
-        if self.ending is None or self.ending.who.value in "-D":
-            # It ended well, as far as was known; that it never took the rest is the real cause.
-            self.ending = None
-        self.end(Ending(reason, self.phase, How.TIMEOUT, "write"), abort=True)
+        self.due.write = self._next_sample(now, outbox.progress)
+        if self.handler is not None:
+            self.handler.behind(outbox, now)
 
     # The end
 
@@ -368,101 +353,134 @@ class Connection:
 
         Args:
             ending: The cause.
-            abort: Drop what has not been sent, instead of letting it leave: within ``timeouts.close``, or for as long
-                as the peer takes it no slower than ``limits.write_min_rate``.
+            abort: Drop what has not been sent and reset the connection, so that the peer can't take what it got for
+                the whole. Else what has not been sent may leave: within ``timeouts.close``, and after that for as long
+                as the peer takes it as fast as ``timeouts.write_idle`` and ``limits.write_min_rate`` ask.
             linger: The peer may still be sending. Our FIN goes out, and its bytes are read and thrown away for
                 ``timeouts.linger``: closing a socket with unread bytes would reset it and could destroy our answer on
                 its way (RFC 9112 section 9.6).
         """
-        transport = self.transport
         if self.ending is not None:
-            if abort and transport is not None:
-                transport.abort()
+            if abort:
+                self._reset()
             return
         self.ending = ending
         if ending.how is How.TIMEOUT:
             self.missed(ending)
         self.due.disarm()
-        self.unsent = self.buffered
         timeouts = self.runtime.config.timeouts
         self.arm("close", timeouts.linger if linger else timeouts.close)
-        if self.handler is not None:
-            self.handler.ending(ending)
-        if self.outbox is not None:
-            self.outbox.wake(ClientDisconnected(ending.reason))
+        try:
+            if self.handler is not None:
+                self.handler.ending(ending)
+        finally:
+            if self.outbox is not None:
+                self.outbox.wake(ClientDisconnected(ending.reason))
+            self._close(abort, linger)
+
+    def _close(self, abort: bool, linger: bool) -> None:
+        transport = self.transport
         if transport is None:
             abandon, self.abandon = self.abandon, None
             if abandon is not None:
                 abandon()
             self.lost(None)
         elif abort:
-            transport.abort()
+            self._reset()
         elif linger and transport.can_write_eof():
             if self.reading_paused:
                 self.reading_paused = False
                 self.runtime.context.copy().run(transport.resume_reading)
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:  # reset meanwhile, unnoticed because nothing was read: there is nobody to linger for
+                transport.abort()
         else:
             transport.close()
 
-    def missed(self, ending: Ending) -> None:
-        """Report a deadline that ends the connection or its request."""
-        if DeadlineMissed in self.runtime.bus.observers:
-            self.runtime.bus.emit(DeadlineMissed(self.id, ending.detail or ending.reason, self.age, self.path))
-
-    def _close_now(self) -> None:
-        """``timeouts.close`` or ``linger`` has passed since the end, and the socket is still open."""
-        self.due.close = NEVER
+    def _reset(self) -> None:
+        """Close the socket now, with a reset instead of a FIN that could pass for the end of an answer."""
         transport = self.transport
+        if transport is not None:
+            dropped = transport.get_write_buffer_size()
+            self.bytes_out -= dropped
+            self.unsent += dropped
+            reset_on_close(transport.get_extra_info("socket"))
+            transport.abort()
+
+    def missed(self, ending: Ending) -> None:
+        """Report a deadline that ends the connection or its request; each ending once."""
+        if ending is self.told:
+            return
+        self.told = ending
+        if DeadlineMissed in self.runtime.bus.observers:
+            length = self.handler.length_of(ending.detail) if self.handler is not None else 0.0
+            self.runtime.bus.emit(DeadlineMissed(self.id, ending.detail or ending.reason, length, self.path))
+
+    def _check_close(self, now: float) -> None:
+        """``timeouts.close`` or ``linger`` has passed since the end, and the socket is still open."""
+        transport = self.transport
+        self.due.close = now + self.runtime.config.timeouts.close
         if transport is None:
             return
-        if transport.get_write_buffer_size():
-            # What is still to leave may take its time, as long as the peer takes it.
-            if self.outbox is None:
-                self.pause_writing()
-            self.arm("write", _SAMPLE_SECONDS)
+        if not self._waiting():
+            transport.abort()  # a FIN, unless the peer has sent what nobody reads any more
             return
-        transport.abort()
-        self.arm("close", self.runtime.config.timeouts.close)
+        if self.outbox is None:
+            self._measure(now)
+        assert self.outbox is not None
+        assert self.ending is not None
+        too_slow = self._verdict(now)
+        if too_slow is None:
+            self.due.close = self._next_sample(now, self.outbox.progress)
+            return
+        if self.ending.who in (Who.NONE, Who.DRAIN):
+            # It ended well, as far as was known; that the peer never took the rest is the real cause.
+            self.ending = too_slow
+            self.missed(too_slow)
+        self._reset()
 
     def lost(self, error: Exception | None) -> None:
         """The socket is closed; called by the transport, and by ``end`` when there is none."""
         runtime = self.runtime
         if runtime.registry.get(self.id) is None:
             return
-        if self.ending is None:
-            self.ending = self._cause_of_loss(error)
-            self.unsent = self.buffered
+        ending = self.ending
+        if ending is None:
+            ending = self.ending = self._cause_of_loss(error)
         runtime.wheel.remove(self)
         self.due.disarm()
         self.transport = None
         self.blocked = False
-        if self.outbox is not None:
-            self.outbox.wake(ClientDisconnected(self.ending.reason))
-            self.outbox = None
-        protocol = ""
-        if self.handler is not None:
-            protocol = self.handler.protocol if self.requests else ""
-            self.handler.ended(self.ending)
-        runtime.registry.leave(
-            self,
-            ConnectionEnded(
-                self.id,
-                self.peer_name,
-                protocol,
-                self.path,
-                self.ending,
-                self.age,
-                self.bytes_in,
-                self.bytes_out,
-                self.unsent,
-                self.requests,
-                self.ws_sent,
-                self.ws_received,
-                self.long_logged,
-            ),
-        )
-        self.handler = None
+        outbox, self.outbox = self.outbox, None
+        if outbox is not None:
+            self.unsent += outbox.queued_bytes
+            outbox.wake(ClientDisconnected(ending.reason))
+        handler = self.handler
+        try:
+            if handler is not None:
+                handler.ended(ending)
+        finally:
+            protocol = handler.protocol if handler is not None and self.requests else ""
+            runtime.registry.leave(
+                self,
+                ConnectionEnded(
+                    self.id,
+                    self.peer_name,
+                    protocol,
+                    self.path,
+                    ending,
+                    self.age,
+                    self.bytes_in,
+                    self.bytes_out,
+                    self.unsent,
+                    self.requests,
+                    self.ws_sent,
+                    self.ws_received,
+                    self.long_logged,
+                ),
+            )
+            self.handler = None
 
     def _cause_of_loss(self, error: Exception | None) -> Ending:
         if error is None:

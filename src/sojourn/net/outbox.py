@@ -1,21 +1,27 @@
 """Bytes for a peer that is behind.
 
-A connection has an outbox only while its transport holds more than the high watermark: then senders wait here, messages
-of a WebSocket queue here, and the peer's progress is measured, so that one which stands still or crawls is ended.
+A connection has an outbox only while its peer is behind: then senders wait here, messages of a WebSocket queue here,
+and the peer's progress is measured, so that one which stands still or crawls is ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import socket
 import struct
+import sys
 import termios
 from collections import deque
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sojourn.policy.deadlines import Progress
 
-__all__ = ["Outbox", "Queued", "unacknowledged"]
+__all__ = ["Outbox", "Queued", "acknowledged", "reset_on_close", "unacknowledged"]
+
+#: Where ``tcpi_bytes_acked`` stands in ``struct tcp_info`` (linux/tcp.h, since 4.1).
+_BYTES_ACKED: Final = 120
+_TCP_INFO: Final = getattr(socket, "TCP_INFO", None)
 
 
 class Queued(NamedTuple):
@@ -59,6 +65,14 @@ class Outbox:
                 return queued
         return None
 
+    def discard(self, written: asyncio.Future[None]) -> None:
+        """A sender gave up: forget its message, so that those who give up again and again fill no queue."""
+        for index, queued in enumerate(self.queue):
+            if queued.written is written:
+                self.queued_bytes -= len(queued.data)
+                del self.queue[index]
+                return
+
     @property
     def oldest(self) -> float | None:
         """Since when the oldest message waits; None when none does."""
@@ -81,9 +95,32 @@ class Outbox:
                     waiter.set_exception(error)
 
 
-def unacknowledged(fd: int) -> int:
-    """Bytes in the kernel that the peer has not acknowledged (SIOCOUTQ, tcp(7)); 0 where that can't be known."""
+def acknowledged(sock: Any) -> int | None:
+    """Bytes that the peer's kernel has confirmed since the connection began; None where that can't be known.
+
+    Args:
+        sock: What a transport gives as its ``socket``; None when it has none.
+    """
+    if sock is None or _TCP_INFO is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
     try:
-        return int(struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-    except OSError:  # not a socket the kernel counts for
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_ACKED + 8)
+    except OSError:
+        return None  # closed, or the system names it so and means something else
+    return int.from_bytes(info[_BYTES_ACKED:], sys.byteorder) if len(info) == _BYTES_ACKED + 8 else None
+
+
+def unacknowledged(sock: Any) -> int:
+    """Bytes in the kernel that the peer has not confirmed (SIOCOUTQ, tcp(7)); 0 where that can't be known."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+    except (OSError, ValueError, AttributeError):  # no socket the kernel counts for; closed; none at all
         return 0
+
+
+def reset_on_close(sock: Any) -> None:
+    """Let a TCP socket end with RST instead of FIN when it is closed (SO_LINGER of zero seconds, socket(7))."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except (OSError, AttributeError):
+        pass  # closed already, or no socket: there is nothing to reset

@@ -7,13 +7,17 @@ from contextvars import copy_context
 
 from sojourn.bus import Bus
 from sojourn.config import Config
-from sojourn.events import LoopStalled
+from sojourn.ending import Ending, How
 from sojourn.net.connection import Connection
 from sojourn.net.registry import Registry
-from sojourn.net.ticker import Ticker
+from sojourn.net.ticker import TICK, Ticker
 from sojourn.policy.wheel import Wheel
 
 __all__ = ["Runtime"]
+
+#: Longest and shortest lap of the wheel, in seconds. A lap is how long a peer may be behind with less than the high
+#: watermark before that is noticed; a look at an idle connection costs a microsecond.
+_LAP = (1.0, 10.0)
 
 
 class Runtime:
@@ -23,7 +27,7 @@ class Runtime:
         loop: The worker's event loop.
         config: Settings.
         bus: Where events go.
-        ticker: The worker's time; None makes one on the machine's clock.
+        ticker: The worker's time.
     """
 
     __slots__ = ("bus", "config", "context", "loop", "registry", "ticker", "wheel")
@@ -36,7 +40,9 @@ class Runtime:
         #: What was set before the server started. Requests get copies of it, so what one sets no other sees.
         self.context = copy_context()
         self.registry = Registry(bus)
-        self.wheel: Wheel[Connection] = Wheel(ticker.now)
+        shortest, longest = _LAP
+        lap = max(shortest, min((config.timeouts.write_idle or longest * 3) / 3, longest))
+        self.wheel: Wheel[Connection] = Wheel(ticker.now, TICK, round(lap / TICK))
 
     def start(self) -> None:
         """Begin to tick."""
@@ -44,9 +50,17 @@ class Runtime:
 
     def turn(self, now: float) -> None:
         """Look at the connections whose deadline has passed. Called at each tick."""
-        for connection in self.wheel.advance(now):
-            connection.look(now)
+        # Deadlines are set by a hand that is up to a tick behind. Judged by one that is a whole tick behind (less a
+        # microsecond, for the arithmetic of floats), none of them passes early.
+        judged = now - TICK + 1e-6
+        for connection in self.wheel.advance(judged):
+            try:
+                connection.look(judged)
+            except Exception as error:  # noqa: BLE001 - the others' deadlines must not depend on this one
+                self._failed(connection, error)
 
-    def stalled(self, seconds: float) -> None:
-        """Report that the loop stood still."""
-        self.bus.emit(LoopStalled(seconds))
+    def _failed(self, connection: Connection, error: Exception) -> None:
+        """A bug was met while a deadline was acted on: it ends this connection, and is told."""
+        self.loop.call_exception_handler({"message": "a deadline could not be acted on", "exception": error})
+        self.wheel.add(connection, self.ticker.now + 1.0)
+        connection.end(Ending("internal_error", connection.phase, How.LOCAL_ABORT, repr(error)), abort=True)

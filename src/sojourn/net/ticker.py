@@ -1,9 +1,9 @@
 """The worker's clock hand: reads time once per tick, turns the wheel, knows when the loop stood still.
 
-All deadlines are moments of :attr:`Ticker.now`, which is *served time*: it follows the monotonic clock, but not through a
-stall. When the loop comes back late by more than a tick (a blocking call, a garbage collection, SIGSTOP, a suspended
-laptop), served time goes on by one tick only. So every deadline is extended by the length of the stall, at no cost, and
-whatever the peers sent meanwhile is read before any of them is judged.
+All deadlines are moments of :attr:`Ticker.now`, which is *served time*: it follows the monotonic clock, but not through
+a stall. When the loop comes back late by more than a tick or two (a blocking call, a garbage collection, SIGSTOP, a
+suspended laptop), served time has stood still as well. So every deadline is extended by the length of the stall, at no
+cost, and whatever the peers sent meanwhile is read before any of them is judged.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sojourn.clock import Clock
 
 __all__ = ["TICK", "Call", "Ticker"]
 
-#: Seconds between two looks; deadlines are noticed up to this much late.
+#: Seconds between two looks. No deadline passes early, and none is noticed more than three looks late.
 TICK: Final = 0.1
-#: A tick that comes this much late is a stall; below it is ordinary load.
+#: Between two ticks; more is a stall, less is ordinary load and counts.
 STALL: Final = 2.5 * TICK
 _REPORTED_STALL: Final = 1.0
 
@@ -50,7 +50,19 @@ class Ticker:
         stalled: Called with the length of a stall of a second or more, in seconds.
     """
 
-    __slots__ = ("_calls", "_date_second", "_handle", "_last", "_loop", "_stalled", "_turn", "clock", "date", "now")
+    __slots__ = (
+        "_calls",
+        "_date_second",
+        "_handle",
+        "_last",
+        "_late",
+        "_loop",
+        "_stalled",
+        "_turn",
+        "clock",
+        "date",
+        "now",
+    )
 
     def __init__(self, clock: Clock, stalled: Callable[[float], None] | None = None) -> None:
         self.clock = clock
@@ -59,6 +71,8 @@ class Ticker:
         #: The Date header line with its CRLF (RFC 9110 section 6.6.1), at most a tick old.
         self.date: bytes = b""
         self._last = self.now
+        #: Whether the tick before this one was late.
+        self._late = False
         self._date_second = -1
         self._calls: list[Call] = []
         self._turn: Callable[[float], None] | None = None
@@ -82,8 +96,8 @@ class Ticker:
         self._turn = None
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Call:
-        """Call a function after ``delay`` seconds of served time, to the tick. For rare things: it costs a heap entry."""
-        call = Call(self.now + delay, callback)
+        """Call a function after ``delay`` seconds of served time, and up to two ticks more; for rare things."""
+        call = Call(self.now + TICK + delay, callback)  # the hand is up to a tick behind: never early
         heapq.heappush(self._calls, call)
         return call
 
@@ -92,20 +106,33 @@ class Ticker:
         reading = self.clock.monotonic()
         elapsed = reading - self._last
         self._last = reading
-        if elapsed > STALL:
-            self.now += TICK
-            if elapsed >= _REPORTED_STALL and self._stalled is not None:
-                self._stalled(elapsed - TICK)
-        else:
+        if elapsed <= STALL:
             self.now += elapsed
+            self._late = False
+        else:
+            # Not even one tick is counted at first: uvloop runs timers before it reads sockets, so what the peers sent
+            # during the stall is seen after this tick. A loop that is late every time must not stop time for good.
+            if self._late:
+                self.now += TICK
+            self._late = True
+            if elapsed >= _REPORTED_STALL and self._stalled is not None:
+                self._stalled(elapsed)
         self._set_date()
         calls = self._calls
         while calls and calls[0]._due <= self.now:
             callback = heapq.heappop(calls).callback
             if callback is not None:
-                callback()
+                try:
+                    callback()
+                except Exception as error:  # noqa: BLE001 - one caller's bug must not take the others' time away
+                    self._report(error)
         if self._turn is not None:
             self._turn(self.now)
+
+    def _report(self, error: Exception) -> None:
+        if self._loop is None:
+            raise error
+        self._loop.call_exception_handler({"message": "a function called by the ticker raised", "exception": error})
 
     def _ring(self) -> None:
         try:

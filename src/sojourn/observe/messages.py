@@ -18,8 +18,10 @@ from sojourn.events import (
     AcceptResumed,
     ApplicationFailed,
     DeadlineMissed,
+    DrainCut,
     DrainPhaseChanged,
     Event,
+    LifespanFailed,
     LoopStalled,
     ServerStarted,
     ServerStopped,
@@ -55,6 +57,8 @@ class Messages:
             bus.observe(AcceptPaused, self._accept_paused),
             bus.observe(AcceptResumed, self._accept_resumed),
             bus.observe(DrainPhaseChanged, self._drain_phase_changed),
+            bus.observe(DrainCut, self._drain_cut),
+            bus.observe(LifespanFailed, self._lifespan_failed),
             bus.observe(ServerStarted, self._server_started),
             bus.observe(ServerStopped, self._server_stopped),
         ]
@@ -102,6 +106,17 @@ class Messages:
         text = "drain: %s, %.1f s left: %d requests, %d streams, %d websockets, %d idle"
         counts = (event.requests, event.streams, event.sockets, event.idle)
         self._tell(logging.INFO, event, text, event.phase, event.left, *counts)
+
+    def _drain_cut(self, event: DrainCut) -> None:
+        what = f"{event.what} {message(event.route)}".rstrip()
+        if event.connection:
+            what += f", connection {event.connection} of {event.peer}, {event.age:.1f} s old, in phase {event.phase}"
+        stack = f"; it was at\n{event.stack.rstrip()}" if event.stack else ""
+        self._tell(logging.WARNING, event, "drain: cut %s%s", what, stack)
+
+    def _lifespan_failed(self, event: LifespanFailed) -> None:
+        level = logging.WARNING if event.phase == "startup" else logging.ERROR
+        self._tell(level, event, "the application %s", message(event.problem), error=event.error)
 
     def _server_started(self, event: ServerStarted) -> None:
         if self._enable:

@@ -72,8 +72,34 @@ class Deadlines:
         for slot in SLOTS:
             setattr(self, slot, NEVER)
 
+    def soonest(self) -> float:
+        """The next deadline; NEVER when none is armed."""
+        # Written out: the wheel asks this of every connection in every lap.
+        return min(
+            self.accept,
+            self.proxy,
+            self.tls,
+            self.header,
+            self.body,
+            self.body_total,
+            self.queue,
+            self.response_start,
+            self.handler,
+            self.stream,
+            self.write,
+            self.keep_alive,
+            self.ws_open,
+            self.ping,
+            self.ws_idle,
+            self.ws_close,
+            self.disconnect,
+            self.close,
+            self.lifetime,
+            self.long,
+        )
+
     def earliest(self) -> tuple[float, str]:
-        """The next deadline and its slot; NEVER and "" when none is armed."""
+        """The next deadline and its slot; (NEVER, "") when none is armed."""
         due, name = NEVER, ""
         for slot in SLOTS:
             moment: float = getattr(self, slot)
@@ -127,11 +153,6 @@ class Progress:
         if moved > self.last_moved:
             self.last_moved = moved
             self.last_progress = now
-
-    def pause(self, seconds: float) -> None:
-        """Forget a time in which the other side was not waited for."""
-        self.started += seconds
-        self.last_progress += seconds
 
     @property
     def idle_deadline(self) -> float:

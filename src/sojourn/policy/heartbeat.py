@@ -2,7 +2,8 @@
 
 Any byte from the peer is life. After ``interval`` seconds of silence a ping is due; if nothing arrives within
 ``timeout`` seconds after it, it counts as missed; after ``misses`` missed pings in a row the peer is dead
-(RFC 6455 section 5.5.2 leaves the policy to the endpoint).
+(RFC 6455 section 5.5.2 leaves the policy to the endpoint). So a peer that vanishes is dead
+``interval + misses * timeout`` seconds after its last byte.
 """
 
 from __future__ import annotations
@@ -37,21 +38,24 @@ class Heartbeat:
         misses: Missed pings in a row that make the peer dead.
         now: Present moment, in seconds.
         jitter: Part of the interval, from 0 to 1, by which the first ping comes earlier, so that a thousand peers that
-            came together are not pinged together.
+            came together are not pinged together for ever.
     """
 
-    __slots__ = ("_interval", "_misses", "_pinged_at", "_timeout", "due", "missed", "round_trip")
+    __slots__ = ("_early", "_interval", "_misses", "_pinged_at", "_timeout", "due", "missed", "round_trip")
 
     def __init__(self, interval: float, timeout: float, misses: int, now: float, jitter: float = 0.0) -> None:
         self._interval = interval
         self._timeout = timeout
         self._misses = misses
+        # Seconds by which the silence before the first ping is shorter.
+        self._early = interval * jitter
+        # When the ping was sent that is not answered; None when there is none.
         self._pinged_at: float | None = None
         #: When ``look`` must be called next.
-        self.due = now + interval * (1.0 - jitter)
+        self.due = now + interval - self._early
         #: Pings missed in a row.
         self.missed = 0
-        #: Seconds from the last answered ping to its pong; None before the first.
+        #: Seconds from the last answered ping to its pong, to the tick; None before the first.
         self.round_trip: float | None = None
 
     @property
@@ -69,28 +73,30 @@ class Heartbeat:
             last_byte: When the last byte arrived from the peer.
         """
         pinged_at = self._pinged_at
-        if pinged_at is None:
-            silent_until = last_byte + self._interval
-            if silent_until > now and self.due < silent_until:
-                self.due = silent_until
-                return Beat.NOTHING
-            return self._ping(now)
-        if last_byte >= pinged_at:
-            self.missed = 0
-            self._pinged_at = None
-            self.due = max(last_byte + self._interval, now)
-            return self._ping(now) if self.due <= now else Beat.NOTHING
-        self.missed += 1
-        if self.missed >= self._misses:
-            return Beat.END
-        return self._ping(now)
+        if pinged_at is not None and last_byte < pinged_at:
+            self.missed += 1
+            return Beat.END if self.missed >= self._misses else self._ping(now)
+        self._pinged_at = None
+        self.missed = 0
+        self.due = last_byte + self._interval - self._early
+        return Beat.NOTHING if self.due > now else self._ping(now)
+
+    def excuse(self, now: float) -> None:
+        """Its bytes were not read up to now: nothing that did not arrive is held against the peer."""
+        self._pinged_at = None
+        self.missed = 0
+        self.due = now + self._interval
 
     def pong(self, now: float) -> None:
-        """A pong arrived."""
+        """A pong arrived: ``due`` moves to the end of the next silence."""
         if self._pinged_at is not None:
             self.round_trip = now - self._pinged_at
+            self._pinged_at = None
+            self.missed = 0
+            self.due = now + self._interval
 
     def _ping(self, now: float) -> Beat:
+        self._early = 0.0
         self._pinged_at = now
         self.due = now + self._timeout
         return Beat.PING

@@ -2,7 +2,7 @@
 
 A task belongs to a request, a connection or the server, and never outlives its owner silently: when the owner ends, the
 task is cancelled by a ladder (once, then again on a timer), and one that resists is named with its stack and watched
-until it ends at last.
+until it ends at last. Whoever stands on the ladder is remembered for exactly as long as it runs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol, TypeVar
 
 from sojourn.bus import Bus
+from sojourn.clock import NEVER
 from sojourn.events import TaskSurvived
 
 T = TypeVar("T")
@@ -31,6 +32,27 @@ class Later(Protocol):
     now: float
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Any: ...
+
+
+class Case:
+    """A task that is to end.
+
+    Attributes:
+        owner: What it belonged to.
+        cause: Why it has to end: a reason word.
+        due: When it is cancelled next, in seconds; NEVER once it is named.
+        cancelled: How often it was cancelled.
+        since: When it was cancelled first.
+    """
+
+    __slots__ = ("cancelled", "cause", "due", "owner", "since")
+
+    def __init__(self, owner: str, cause: str, due: float) -> None:
+        self.owner = owner
+        self.cause = cause
+        self.due = due
+        self.cancelled = 0
+        self.since = due
 
 
 def stack_of(task: asyncio.Task[Any]) -> str:
@@ -55,27 +77,37 @@ class Work:
         context: What was set before the server started; each request gets a copy.
     """
 
-    __slots__ = ("_bus", "_context", "_later", "_loop", "_owned", "survivors")
+    __slots__ = ("_bus", "_context", "_due", "_ladder", "_later", "_loop", "_owned", "_timer", "on_empty")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, later: Later, bus: Bus, context: Context) -> None:
         self._loop = loop
         self._later = later
         self._bus = bus
         self._context = context
-        self._owned: set[asyncio.Task[Any]] = set()
-        #: Tasks that have been cancelled and still run.
-        self.survivors: dict[asyncio.Task[Any], str] = {}
+        self._owned: dict[asyncio.Task[Any], str] = {}
+        #: Tasks that are to end, or have been cancelled, and still run.
+        self._ladder: dict[asyncio.Task[Any], Case] = {}
+        #: One timer for all of them, and when it rings.
+        self._timer: Any = None
+        self._due = NEVER
+        #: Called when none is left in :attr:`running`.
+        self.on_empty: Callable[[], None] | None = None
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a request's coroutine in a context of its own. The caller is its owner and keeps the task."""
         # A name of its own would be formatted anew for each request; the owner knows whose task it is.
         return asyncio.Task(coroutine, loop=self._loop, name="request", context=self._context.copy())
 
-    def own(self, task: asyncio.Task[Any]) -> None:
-        """The server becomes the owner: the task is waited for and cancelled at shutdown."""
+    def own(self, task: asyncio.Task[Any], owner: str = "the server") -> None:
+        """The server becomes the owner: the task is waited for and cancelled at shutdown.
+
+        Args:
+            task: Whom. Nothing happens when it has ended.
+            owner: What it belonged to, such as ``connection 12 GET /slow``, for the report.
+        """
         if not task.done():
-            self._owned.add(task)
-            task.add_done_callback(self._owned.discard)
+            self._owned[task] = owner
+            task.add_done_callback(self._ended)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a coroutine that belongs to the server, in a context of its own."""
@@ -88,43 +120,70 @@ class Work:
         return asyncio.Task(coroutine, loop=self._loop, name=name, context=self._context.copy())
 
     @property
-    def running(self) -> tuple[asyncio.Task[Any], ...]:
-        """Tasks the server owns, cancelled ones that still run included."""
-        return (*self._owned, *(task for task in self.survivors if task not in self._owned))
+    def running(self) -> dict[asyncio.Task[Any], str]:
+        """Tasks the server owns, and those that are to end and still run, with what they belong to."""
+        return {task: case.owner for task, case in self._ladder.items()} | self._owned
 
-    def cancel(self, task: asyncio.Task[Any], cause: str, owner: str) -> None:
-        """Cancel by the ladder. Nothing happens when the task has ended or stands on the ladder already.
+    def cancel(self, task: asyncio.Task[Any], cause: str, owner: str, *, grace: float = 0.0) -> None:
+        """Cancel by the ladder. Nothing happens when the task has ended or was cancelled already.
 
         Args:
             task: Whom.
             cause: The reason word; becomes the message of the CancelledError.
             owner: What the task belonged to, for the report.
+            grace: Seconds before the first cancellation. Another call can shorten it.
         """
-        if task.done() or task in self.survivors:
-            return
-        self.survivors[task] = owner
-        task.add_done_callback(self._ended)
-        task.cancel(cause)
-        since = self._later.now
-        for delay in LADDER[:-1]:
-            self._later.call_later(delay, lambda: self._again(task, cause))
-        self._later.call_later(LADDER[-1], lambda: self._name(task, cause, since))
-
-    def _again(self, task: asyncio.Task[Any], cause: str) -> None:
-        if not task.done():
-            task.cancel(cause)
-
-    def _name(self, task: asyncio.Task[Any], cause: str, since: float) -> None:
         if task.done():
             return
-        owner = self.survivors.get(task, "")
-        bus, later = self._bus, self._later
-        bus.emit(TaskSurvived(task.get_name(), owner, cause, later.now - since, stack_of(task), False))
-        task.add_done_callback(
-            lambda _: bus.emit(TaskSurvived(task.get_name(), owner, cause, later.now - since, "", True))
-        )
+        due = self._later.now + grace
+        case = self._ladder.get(task)
+        if case is None:
+            case = self._ladder[task] = Case(owner, cause, due)
+            task.add_done_callback(self._ended)
+        elif case.cancelled or due >= case.due:
+            return
+        case.due = due
+        if grace <= 0.0:
+            self._climb(task, case)
+        self._ring_at(case.due)
+
+    def _climb(self, task: asyncio.Task[Any], case: Case) -> None:
+        """The next rung: cancel, or name."""
+        now = self._later.now
+        if case.cancelled == 0:
+            case.since = now
+        elif case.cancelled == len(LADDER):
+            case.due = NEVER
+            seconds = now - case.since
+            self._bus.emit(TaskSurvived(task.get_name(), case.owner, case.cause, seconds, stack_of(task), False))
+            return
+        case.due = case.since + LADDER[case.cancelled]
+        case.cancelled += 1
+        task.cancel(case.cause)
+
+    def _ring_at(self, moment: float) -> None:
+        if moment < self._due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._due = moment
+            self._timer = self._later.call_later(moment - self._later.now, self._rung)
+
+    def _rung(self) -> None:
+        """The timer rang: someone has to climb on."""
+        self._timer, self._due = None, NEVER
+        now = self._later.now
+        for task, case in list(self._ladder.items()):
+            if case.due <= now and not task.done():
+                self._climb(task, case)
+        self._ring_at(min((case.due for case in self._ladder.values()), default=NEVER))
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self.survivors.pop(task, None)
+        self._owned.pop(task, None)
+        case = self._ladder.pop(task, None)
         if not task.cancelled():
             task.exception()  # read, so that asyncio does not report it as never retrieved
+        if case is not None and case.due == NEVER:
+            seconds = self._later.now - case.since
+            self._bus.emit(TaskSurvived(task.get_name(), case.owner, case.cause, seconds, "", True))
+        if self.on_empty is not None and not self._owned and not self._ladder:
+            self.on_empty()

@@ -1,178 +1,265 @@
-"""Shutdown: stop accepting, let everybody finish within its time, cut who does not, and say who that was."""
+"""Shutdown: stop accepting, let everybody finish within its time, cut who does not, and say who that was.
+
+    begin   no new connections; idle ones end, event streams and WebSockets are told, everything else goes on
+    cut     its time is over (drain.requests, drain.streams, drain.sockets): 503 where no answer has begun, else the end
+            of the connection; applications are cancelled, by the ladder
+    abort   drain.total is over: what is still open is closed as it is
+
+What a request leaves running after its answer counts as a request. Cutting begins a little before drain.total, so that
+what is said then still leaves. A task that resists its cancellation is waited for until the ladder has named it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
 
+from sojourn.asgi.cycle import HttpCycle, Stage
 from sojourn.asgi.http import HttpHandler
 from sojourn.asgi.site import Site
 from sojourn.asgi.websocket import WebSocketHandler
 from sojourn.ending import Ending, How
-from sojourn.events import DrainPhaseChanged, TaskSurvived
+from sojourn.events import DrainCut, DrainPhaseChanged
 from sojourn.net.connection import Connection
 from sojourn.net.listener import Listener
-from sojourn.scopes.work import stack_of
+from sojourn.net.ticker import Call
+from sojourn.scopes.work import LADDER, stack_of
 
-__all__ = ["Report", "Shutdown", "Survivor"]
+__all__ = ["Report", "Shutdown"]
 
-#: Seconds for tasks that were cancelled at the very end.
-_LAST_CANCEL = 5.0
-
-
-class Survivor(NamedTuple):
-    """A connection that had to be cut."""
-
-    connection: int
-    peer: str
-    protocol: str
-    path: str
-    age: float
-    phase: str
-    stack: str
+#: Kinds of connection, each with its own time.
+_REQUESTS, _STREAMS, _SOCKETS, _IDLE = "requests", "streams", "sockets", "idle"
+#: What reports call one of a kind.
+_ONE: Final = {_REQUESTS: "request", _STREAMS: "stream", _SOCKETS: "websocket", _IDLE: "connection"}
+#: Seconds for a cancelled task: the whole ladder, and a little.
+_PATIENCE: Final = LADDER[-1] + 1.0
+#: Cuts reported one by one; more are counted.
+_REPORTED: Final = 50
 
 
 class Report(NamedTuple):
-    """What became of the connections that were open when the shutdown began."""
+    """How a server ended.
+
+    Attributes:
+        finished: Connections that ended by themselves after the shutdown began.
+        cut: Connections and tasks that had to be cut.
+        cuts: Who they were; the first fifty.
+        problem: What went wrong in the application's own shutdown; None when nothing did.
+    """
 
     finished: int
     cut: int
-    survivors: tuple[Survivor, ...]
-    problems: tuple[str, ...]
+    cuts: tuple[DrainCut, ...]
+    problem: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a clean end, 5 when something was cut, 1 when the application's own shutdown failed."""
+        return 5 if self.cut else 1 if self.problem is not None else 0
 
 
 class Shutdown:
-    """The end of a server, in phases. Begun once; hurried by further signals.
+    """The end of a server. Begun once; hurried by further signals.
 
     Args:
         site: What is served.
         listeners: What accepts.
+        last: Whether nobody else has the listening sockets: closing them would reset who waits in the kernel.
     """
 
-    def __init__(self, site: Site, listeners: Sequence[Listener]) -> None:
+    def __init__(self, site: Site, listeners: Sequence[Listener], *, last: bool) -> None:
         self._site = site
+        self._work = site.work
+        self._registry = site.runtime.registry
         self._listeners = listeners
-        self._done = asyncio.Event()
-        self._at_begin = 0
-        self._survivors: list[Survivor] = []
-        self._problems: list[str] = []
-        self._timers: list[Any] = []
-        #: What ``hurry`` does next, in order.
-        self._next: list[Callable[[], None]] = []
-        self.begun = False
+        self._last = last
+        self._no_connections = asyncio.Event()
+        #: Set when no task is left, or when those that are had all the time there is.
+        self._no_tasks = asyncio.Event()
+        #: Whether tasks without a connection had their time.
+        self._tasks_over = False
+        self._at_begin = self._cut_connections = self._cut_tasks = 0
+        #: Tasks that are counted, by themselves or with their connection.
+        self._counted: set[asyncio.Task[Any]] = set()
+        self._cuts: list[DrainCut] = []
+        self._timers: list[Call] = []
+        self._ends = self._farewell = 0.0
+        self.begun = self.hurried = False
 
     def begin(self) -> None:
-        """Stop accepting and tell everybody."""
+        """Stop accepting, tell everybody, and set the times. Only the first call does anything."""
         if self.begun:
             return
         self.begun = True
-        site, registry = self._site, self._site.runtime.registry
         for listener in self._listeners:
+            if self._last:
+                listener.accept_pending()
             listener.close()
-        site.begin_drain()
-        registry.on_empty = self._done.set
-        self._at_begin = len(registry)
-        drain = site.config.drain
-        self._tell("finish", drain.total)
-        later = site.runtime.ticker.call_later
-        self._next = [self._end_streams, self._cut_all]
-        self._timers = [
-            later(min(drain.streams, drain.total), self._end_streams),
-            later(min(max(drain.requests, drain.sockets), drain.total), self._cut_all),
-        ]
-        for connection in registry:
-            handler = connection.handler
-            if isinstance(handler, HttpHandler | WebSocketHandler):
-                handler.begin_drain()
-        if not len(registry):
-            self._done.set()
+        self._site.begin_drain()
+        self._registry.on_empty = self._no_connections.set
+        self._work.on_empty = self._no_tasks.set
+        self._at_begin = len(self._registry)
+        self._set_times()
+        self._tell("finish")
+        for connection in self._registry:
+            if isinstance(connection.handler, HttpHandler | WebSocketHandler):
+                connection.handler.begin_drain()
+        if not len(self._registry):
+            self._no_connections.set()
 
     def hurry(self) -> None:
-        """Go on to the next phase now."""
-        if self._next:
-            self._next.pop(0)()
+        """Give nobody more time: all are cut; called again, all are closed as they are."""
+        if not self.begun:
+            return
+        if self.hurried:
+            self._abort()
+            return
+        self.hurried = True
+        self._stop_timers()
+        self._ends = self._site.runtime.ticker.now + self._farewell
+        self._later(self._farewell, self._abort)
+        self._cut(_ONE)
 
     async def finished(self) -> Report:
-        """Wait until every connection has ended."""
-        await self._done.wait()
+        """Wait until every connection has ended, and every task that a request left behind."""
+        await self._no_connections.wait()
+        # No request can come any more: the tasks that run now are all there will be.
+        self._no_tasks.clear()
+        if self._tasks_over:
+            self._end_tasks()
+        if self._work.running:
+            await self._no_tasks.wait()
+        self._stop_timers()
+        self._work.on_empty = None
+        cut = self._cut_connections + self._cut_tasks
+        return Report(self._at_begin - self._cut_connections, cut, tuple(self._cuts))
+
+    def _set_times(self) -> None:
+        drain = self._site.config.drain
+        self._farewell = min(self._site.config.timeouts.close, drain.total / 2)
+        self._ends = self._site.runtime.ticker.now + drain.total
+        last = drain.total - self._farewell
+        self._later(min(drain.requests, last), partial(self._cut, (_REQUESTS, _IDLE)))
+        self._later(min(drain.streams, last), partial(self._cut, (_STREAMS,)))
+        self._later(min(drain.sockets, last), partial(self._cut, (_SOCKETS,)))
+        self._later(drain.total, self._abort)
+
+    def _later(self, delay: float, step: Callable[[], None]) -> None:
+        self._timers.append(self._site.runtime.ticker.call_later(delay, step))
+
+    def _stop_timers(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        cut = len(self._survivors)
-        return Report(self._at_begin - cut, cut, tuple(self._survivors), tuple(self._problems))
+        self._timers.clear()
 
-    def note(self, problem: str) -> None:
-        """Remember something that went wrong on the way."""
-        self._problems.append(problem)
+    # Cutting
 
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """What went wrong on the way."""
-        return tuple(self._problems)
-
-    async def end_tasks(self) -> None:
-        """Cancel the tasks that are left, and name those that resist."""
-        work = self._site.work
-        tasks = [task for task in work.running if task is not asyncio.current_task()]
-        for task in tasks:
-            work.cancel(task, "drain_forced", "the server")
-        if tasks:
-            await asyncio.wait(tasks, timeout=_LAST_CANCEL)
-        for task in tasks:
-            if not task.done():
-                stack = stack_of(task)
-                self._problems.append(f"task {task.get_name()} did not end:\n{stack}")
-                self._site.runtime.bus.emit(
-                    TaskSurvived(task.get_name(), "the server", "drain_forced", _LAST_CANCEL, stack, False)
-                )
-
-    def _end_streams(self) -> None:
-        """Streams had their time; what still streams is ended."""
-        if self._end_streams not in self._next:
-            return
-        self._next.remove(self._end_streams)
-        self._tell("streams", max(0.0, self._site.config.drain.total - self._site.config.drain.streams))
-        for connection in self._site.runtime.registry:
-            handler = connection.handler
-            if isinstance(handler, HttpHandler) and handler.cycle is not None and handler.cycle.streaming:
-                handler.cycle.goodbye(0.0)
-
-    def _cut_all(self) -> None:
-        """The time is over."""
-        if self._cut_all not in self._next:
-            return
-        self._next.clear()
-        self._tell("cut", 0.0)
-        for connection in self._site.runtime.registry:
-            if connection.ending is None:
-                self._survivors.append(_survivor(connection))
-            connection.end(Ending("drain_forced", connection.phase, How.LOCAL_ABORT), abort=True)
-
-    def _tell(self, phase: str, left: float) -> None:
-        requests = streams = sockets = idle = 0
-        for connection in self._site.runtime.registry:
-            handler = connection.handler
-            if isinstance(handler, WebSocketHandler):
-                sockets += 1
-            elif isinstance(handler, HttpHandler) and handler.cycle is not None:
-                if handler.cycle.streaming:
-                    streams += 1
-                else:
-                    requests += 1
+    def _cut(self, kinds: Collection[str]) -> None:
+        """The time of these kinds is over."""
+        over = [connection for connection in self._registry if connection.ending is None and _kind(connection) in kinds]
+        if over:
+            self._tell(f"cut {' '.join(kind for kind in kinds if kind != _IDLE)}")
+        for connection in over:
+            cycle = _cycle(connection)
+            if cycle is not None and cycle.event_stream:
+                self._count_task(connection)
+                cycle.end_stream()  # whole, as far as it came: that is no cut
             else:
-                idle += 1
-        self._site.runtime.bus.emit(DrainPhaseChanged(phase, left, requests, streams, sockets, idle))
+                self._note(connection)
+                _cut_off(connection)
+        if _REQUESTS in kinds:
+            self._end_tasks()
+
+    def _abort(self) -> None:
+        """All the time is over."""
+        for connection in self._registry:
+            if connection.ending is None:
+                self._note(connection)
+            connection.end(Ending("drain_forced", connection.phase, How.LOCAL_ABORT), abort=True)
+        self._end_tasks()
+
+    def _end_tasks(self) -> None:
+        """Tasks without a connection had their time: what requests left running, or what does not heed its end."""
+        self._tasks_over = True
+        for task, owner in self._work.running.items():
+            if task not in self._counted:
+                self._counted.add(task)
+                self._cut_tasks += 1
+                self._remember(DrainCut("task", 0, "", owner, 0.0, "", stack_of(task)))
+                self._work.cancel(task, "drain_forced", owner)
+        if self._no_connections.is_set():
+            self._later(_PATIENCE, self._no_tasks.set)
+
+    def _note(self, connection: Connection) -> None:
+        """A connection is about to be cut."""
+        self._cut_connections += 1
+        self._count_task(connection)
+        self._remember(_described(connection))
+
+    def _count_task(self, connection: Connection) -> None:
+        """The task of a connection is dealt with: it is not counted again when it outlives it."""
+        if (task := _task(connection)) is not None:
+            self._counted.add(task)
+
+    def _remember(self, cut: DrainCut) -> None:
+        if len(self._cuts) < _REPORTED:
+            self._cuts.append(cut)
+            self._site.runtime.bus.emit(cut)
+
+    def _tell(self, phase: str) -> None:
+        counts = dict.fromkeys(_ONE, 0)
+        for connection in self._registry:
+            counts[_kind(connection)] += 1
+        left = max(0.0, self._ends - self._site.runtime.ticker.now)
+        self._site.runtime.bus.emit(DrainPhaseChanged(phase, left, *counts.values()))
 
 
-def _survivor(connection: Connection) -> Survivor:
-    handler = connection.handler
-    task: asyncio.Task[None] | None = None
-    if isinstance(handler, WebSocketHandler):
-        task = handler.task
-    elif isinstance(handler, HttpHandler) and handler.cycle is not None:
-        task = handler.cycle.task
-    stack = stack_of(task) if task is not None and not task.done() else ""
-    protocol = handler.protocol if handler is not None else ""
-    return Survivor(
-        connection.id, connection.peer_name, protocol, connection.path, connection.age, connection.phase.name, stack
+def _cycle(connection: Connection) -> HttpCycle | None:
+    """The request in hand."""
+    return connection.handler.cycle if isinstance(connection.handler, HttpHandler) else None
+
+
+def _kind(connection: Connection) -> str:
+    if isinstance(connection.handler, WebSocketHandler):
+        return _SOCKETS
+    cycle = _cycle(connection)
+    if cycle is None:
+        return _IDLE
+    return _STREAMS if cycle.event_stream else _REQUESTS
+
+
+def _cut_off(connection: Connection) -> None:
+    """End a connection that had its time, and its application; politely where something can still be said."""
+    handler, cycle = connection.handler, _cycle(connection)
+    begun = cycle is None or cycle.stage >= Stage.BODY
+    ending = Ending("drain_forced", connection.phase, How.LOCAL_ABORT if begun else How.LOCAL_FIN)
+    if cycle is not None:
+        cycle.fail(ending, 503)
+        cycle.cancel(ending.reason)
+    elif isinstance(handler, WebSocketHandler):
+        handler.cancel(ending.reason)
+    if connection.ending is None:
+        connection.end(ending, abort=True)
+
+
+def _task(connection: Connection) -> asyncio.Task[None] | None:
+    """The application's task."""
+    handler, cycle = connection.handler, _cycle(connection)
+    task = handler.task if isinstance(handler, WebSocketHandler) else cycle.task if cycle is not None else None
+    return task if task is not None and not task.done() else None
+
+
+def _described(connection: Connection) -> DrainCut:
+    cycle, task = _cycle(connection), _task(connection)
+    method = cycle.scope["method"] if cycle is not None else ""
+    return DrainCut(
+        _ONE[_kind(connection)],
+        connection.id,
+        connection.peer_name,
+        f"{method} {connection.path}".strip(),
+        connection.age,
+        connection.phase.value,
+        stack_of(task) if task is not None else "",
     )

@@ -1,19 +1,28 @@
-"""What belongs to the whole process and is set only when Sojourn owns it: the event loop and the garbage collector."""
+"""What belongs to the whole process, and is touched only when Sojourn owns it: event loop, garbage collector, exit."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
-from typing import Final, Literal
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Literal, TypeVar
 
 from sojourn.errors import ConfigError
 
-__all__ = ["event_loop_factory", "tune_collector"]
+T = TypeVar("T")
 
-#: A server makes and drops thousands of small objects a second; looking at the young ones every 700 costs throughput and
-#: finds nothing, because requests leave no cycles.
+__all__ = ["event_loop_factory", "exit_soon", "run_loop", "tune_collector"]
+
+#: A server makes and drops thousands of small objects a second; looking at the young ones every 700 costs throughput
+#: and finds nothing, because requests leave no cycles.
 _THRESHOLDS: Final = (20_000, 20, 50)
+#: Seconds for the application's own tasks and generators at the very end.
+_LAST_CANCEL: Final = 3.0
 
 
 def event_loop_factory(kind: Literal["auto", "uvloop", "asyncio"]) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -38,3 +47,78 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
+
+
+class _Threads(ThreadPoolExecutor):
+    """The loop's executor. A thread that never returns does not hold up the end of the loop."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
+
+
+def run_loop(
+    main: Coroutine[Any, Any, T],
+    factory: Callable[[], asyncio.AbstractEventLoop],
+    resists: Callable[[asyncio.Task[Any]], None],
+) -> T:
+    """Like ``asyncio.run``, but bounded: tasks, generators and threads that will not end don't hold up the return.
+
+    Args:
+        main: What to run.
+        factory: How to make the event loop.
+        resists: Called with each task that runs on although it is cancelled here. The loop is then left open: closing
+            it would have to wait for the task.
+    """
+    runner = asyncio.Runner(loop_factory=factory)
+    left: set[asyncio.Task[Any]] = set()
+
+    async def bounded() -> T:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(_Threads(thread_name_prefix="asyncio"))
+        try:
+            return await main
+        finally:
+            left.update(await _end_tasks(resists))
+            try:
+                async with asyncio.timeout(_LAST_CANCEL):
+                    await loop.shutdown_asyncgens()
+            except TimeoutError:
+                pass  # a generator that does not end with its loop is nobody's any more
+
+    try:
+        return runner.run(bounded())
+    finally:
+        if not left:
+            runner.close()
+
+
+async def _end_tasks(resists: Callable[[asyncio.Task[Any]], None]) -> set[asyncio.Task[Any]]:
+    """Cancel the tasks that the application made for itself; returns all that are left."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    fresh = {task for task in tasks if not task.cancelling()}  # the others have had their time
+    for task in fresh:
+        task.cancel("the server has stopped")
+    if fresh:
+        _, resisting = await asyncio.wait(fresh, timeout=_LAST_CANCEL)
+        for task in resisting:
+            resists(task)
+    return {task for task in tasks if not task.done()}
+
+
+def exit_soon(code: int, seconds: float) -> None:
+    """See that the process ends although a thread hangs: the interpreter would wait for it for ever.
+
+    Returns at once. When the interpreter is still there after ``seconds``, the threads it waits for are named on
+    standard error, and the process exits with ``code``, or 5 where that is 0.
+    """
+
+    def watch() -> None:
+        threading.Event().wait(seconds)
+        frames = sys._current_frames()
+        for thread in threading.enumerate():
+            if not thread.daemon and thread is not threading.main_thread() and thread.ident in frames:
+                stack = "".join(traceback.format_stack(frames[thread.ident]))
+                os.write(2, f"thread {thread.name} does not end; it is at\n{stack}".encode(errors="replace"))
+        os._exit(code or 5)
+
+    threading.Thread(target=watch, name="sojourn-exit", daemon=True).start()

@@ -1,10 +1,19 @@
-"""From an accepted socket to a connection that speaks HTTP: admission, PROXY protocol, TLS."""
+"""From an accepted socket to a connection that speaks HTTP: admission, PROXY protocol, TLS.
+
+    accepted -> [PROXY header] -> [TLS handshake] -> HttpHandler.opened
+       |              |                |
+       +--------------+----------------+--> a limit: 503, or just the end
+       +--------------+----------------+--> Connection.end: the task is cancelled, the socket closed
+
+The task that sets a connection up holds the socket until a transport has it; whatever ends the task closes it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
+from functools import partial
 from typing import Any, Final
 
 from sojourn.asgi.http import HttpHandler
@@ -23,6 +32,10 @@ __all__ = ["Reception"]
 
 #: Refused connections that may be open at once, each for the second its answer needs. Above that they are just closed.
 _REFUSED: Final = 256
+#: The peer of a Unix socket: it has no address to be limited or believed by.
+_UNIX: Final = "unix"
+#: asyncio's own handshake timer must never be the one that rings; the deadline is the connection's. Seconds.
+_NOT_OURS: Final = 24 * 3600.0
 
 
 class Reception:
@@ -30,14 +43,12 @@ class Reception:
 
     Args:
         site: What is served.
-        tls: Speak TLS with this context; None for plain HTTP.
     """
 
-    __slots__ = ("_admission", "_locals", "_proxy", "_refused", "_site", "_tls", "_trust")
+    __slots__ = ("_admission", "_locals", "_proxy", "_refused", "_site", "_trust")
 
-    def __init__(self, site: Site, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
-        self._tls = tls
         limits, proxy = site.config.limits, site.config.proxy
         self._admission = Connections(limits.connections, limits.connections_per_ip)
         self._refused = 0
@@ -46,106 +57,96 @@ class Reception:
         self._locals: dict[Any, tuple[str, int | None]] = {}
         site.runtime.registry.left = self._left
 
-    def accepted(self, listener: str, sock: socket.socket, address: Any) -> None:
-        """Take an accepted socket: it is registered, with a deadline armed, before its first byte is read."""
-        site = self._site
-        timeouts = site.config.timeouts
+    def accepted(self, listener: str, tls: ssl.SSLContext | None, sock: socket.socket, address: Any) -> None:
+        """Take an accepted socket: it is registered, with a deadline armed, before its first byte is read.
+
+        Args:
+            listener: Name of the listener.
+            tls: Speak TLS with this context; None for plain HTTP.
+            sock: The socket; from now on the reception's.
+            address: Where it comes from, as accept() said.
+        """
+        local = self._local(sock)
         peer = (address[0], address[1]) if isinstance(address, tuple) else None
-        host = peer[0] if peer is not None else "unix"
-        refusal = self._admission.admit(host)
-        slot: str
-        timeout: float | None
+        host = _UNIX if peer is None else peer[0]
+        timeouts = self._site.config.timeouts
+        slot, timeout = ("header", timeouts.header) if tls is None else ("tls", timeouts.tls)
+        counted = host
+        if self._proxy and self._trust.trusts(host):
+            slot, timeout = "proxy", timeouts.proxy
+            counted = _UNIX  # whose connection it is will be told; the proxy itself is not limited by address
+        refusal = self._admission.admit(counted)
         if refusal is not None:
             slot, timeout = "accept", timeouts.linger
-        elif self._proxy and self._trust.trusts(host):
-            slot, timeout = "proxy", timeouts.proxy
-        elif self._tls is not None:
-            slot, timeout = "tls", timeouts.tls
-        else:
-            slot, timeout = "header", timeouts.header
-        connection = Connection(
-            site.runtime, peer, self._local(sock), listener, self._tls is not None, slot, timeout
-        )
-        if refusal is not None:
-            connection.admitted = False
-            self._refuse(connection, sock, refusal)
+        connection = Connection(self._site.runtime, peer, local, listener, tls is not None, slot, timeout)
+        if refusal is None:
+            connection.admitted = counted
+            connection.handler = HttpHandler(connection, self._site)
+        elif not self._refuse(connection, tls, refusal):
+            sock.close()
             return
-        connection.handler = HttpHandler(connection, site)
-        self._establish(connection, sock, slot)
+        task = self._site.work.start(self._set_up(connection, sock, slot, tls))
+        connection.abandon = partial(_abandon, task)
+        task.add_done_callback(partial(_set_up_ended, connection, sock))
 
-    def _establish(self, connection: Connection, sock: socket.socket, slot: str) -> None:
-        task = self._site.work.start(self._set_up(connection, sock, slot))
-        connection.abandon = lambda: _abandon(task, sock)
-
-    async def _set_up(self, connection: Connection, sock: socket.socket, slot: str) -> None:
+    async def _set_up(self, connection: Connection, sock: socket.socket, slot: str, tls: ssl.SSLContext | None) -> None:
         """Put a transport on the socket."""
-        site, handler = self._site, connection.handler
-        assert handler is not None
-        loop = site.runtime.loop
+        loop = self._site.runtime.loop
         try:
-            if slot == "proxy":
-                await self._read_preface(connection, sock)
-            tls = self._tls if slot != "accept" else None
-            if tls is None:
+            if slot == "proxy" and not await self._read_preface(connection, sock, tls):
+                return
+            handler = connection.handler
+            if handler is None:  # it ended meanwhile
+                return
+            if tls is None or slot == "accept":
                 await loop.connect_accepted_socket(lambda: handler, sock)
             else:
-                # The deadline is the connection's own; asyncio's is only there so that it is never the shorter one.
-                longest = (site.config.timeouts.tls or 3600.0) + 60.0
-                await loop.connect_accepted_socket(lambda: handler, sock, ssl=tls, ssl_handshake_timeout=longest)
+                await loop.connect_accepted_socket(lambda: handler, sock, ssl=tls, ssl_handshake_timeout=_NOT_OURS)
         except ProtocolError as error:
-            sock.close()
-            connection.abandon = None
-            connection.end(Ending(error.reason, Phase.TLS, None, error.detail))
+            how = How.FIN if error.reason == "connected_no_data" else How.LOCAL_FIN
+            connection.end(Ending(error.reason, Phase.TLS, how, error.detail))
         except OSError as error:  # ssl.SSLError is one
-            sock.close()
-            connection.abandon = None
-            if connection.ending is None:
-                reason, detail = failure_reason(error)
-                how = How.RST if isinstance(error, ConnectionError) else How.TLS_ALERT
-                connection.end(Ending(reason, Phase.TLS, how, detail))
-        except asyncio.CancelledError:
-            sock.close()
-            raise
-        else:
-            connection.abandon = None
+            in_handshake = tls is not None and connection.due.proxy == NEVER
+            reason, detail = failure_reason(error) if in_handshake else ("client_reset", str(error))
+            connection.end(Ending(reason, connection.phase, _how(error), detail))
 
-    async def _read_preface(self, connection: Connection, sock: socket.socket) -> None:
+    async def _read_preface(self, connection: Connection, sock: socket.socket, tls: ssl.SSLContext | None) -> bool:
+        """Read the PROXY header and believe it; whether the connection goes on."""
         proxied = await read_proxy_header(self._site.runtime.loop, sock)
         connection.due.proxy = NEVER
-        if proxied.source is not None:
-            before = connection.peer[0] if connection.peer is not None else "unix"
-            refusal = self._admission.move(before, proxied.source[0])
-            connection.peer = proxied.source
-            if refusal is not None:
-                connection.admitted = False
-                self._admission_refused(connection, refusal)
         if proxied.destination is not None:
             connection.local = proxied.destination
+        if proxied.source is not None:
+            connection.peer = proxied.source
+            refusal = self._admission.move(_UNIX, proxied.source[0])
+            if refusal is not None:
+                self._admission.leave(_UNIX)
+                connection.admitted = None
+                connection.arm("accept", self._site.config.timeouts.linger)
+                return self._refuse(connection, tls, refusal)
+            connection.admitted = proxied.source[0]
         timeouts = self._site.config.timeouts
-        if self._tls is not None:
+        if tls is not None:
             connection.arm("tls", timeouts.tls)
         else:
             connection.phase = Phase.HEAD
             connection.arm("header", timeouts.header)
+        return True
 
-    def _admission_refused(self, connection: Connection, reason: str) -> None:
-        connection.handler = _Refusal(connection, self._site, reason)
-
-    def _refuse(self, connection: Connection, sock: socket.socket, reason: str) -> None:
-        """Over a limit: 503 where it can be said, else just the end."""
-        if self._tls is not None or self._refused >= _REFUSED:
+    def _refuse(self, connection: Connection, tls: ssl.SSLContext | None, reason: str) -> bool:
+        """Over a limit: whether a 503 can be said; else it is over."""
+        if tls is not None or self._refused >= _REFUSED:
             # A TLS handshake is what an overloaded server can't afford.
-            sock.close()
             connection.end(Ending(reason, Phase.ACCEPT, How.LOCAL_FIN))
-            return
+            return False
         self._refused += 1
         connection.handler = _Refusal(connection, self._site, reason)
-        self._establish(connection, sock, "accept")
+        return True
 
     def _left(self, connection: Connection) -> None:
         """A connection has ended."""
-        if connection.admitted:
-            self._admission.leave(connection.peer[0] if connection.peer is not None else "unix")
+        if connection.admitted is not None:
+            self._admission.leave(connection.admitted)
         elif isinstance(connection.handler, _Refusal):
             self._refused -= 1
 
@@ -189,6 +190,23 @@ class _Refusal(Handler):
         self.connection.end(Ending(self._reason, Phase.ACCEPT, How.LOCAL_ABORT), abort=True)
 
 
-def _abandon(task: asyncio.Task[None], sock: socket.socket) -> None:
-    if not task.cancel():
+def _how(error: OSError) -> How:
+    """What was seen on the wire."""
+    if isinstance(error, ConnectionError):
+        return How.FIN if error.errno is None else How.RST  # event loops raise one without errno for an end of stream
+    return How.TLS_ALERT
+
+
+def _abandon(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+def _set_up_ended(connection: Connection, sock: socket.socket, task: asyncio.Task[None]) -> None:
+    """A transport has the socket, or nobody will have it."""
+    connection.abandon = None
+    if connection.transport is None:
         sock.close()
+    if not task.cancelled() and (error := task.exception()) is not None:
+        context = {"message": "a connection could not be set up", "exception": error}
+        connection.runtime.loop.call_exception_handler(context)
+        connection.end(Ending("internal_error", connection.phase, How.LOCAL_ABORT, repr(error)), abort=True)

@@ -7,14 +7,18 @@ import functools
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
 
 from sojourn.asgi.lifespan import Lifespan
 from sojourn.asgi.site import Site
 from sojourn.bus import Bus
 from sojourn.clock import Clock, SystemClock
 from sojourn.config import Config
-from sojourn.events import LoopStalled, ServerStarted, ServerStopped
+from sojourn.events import LoopStalled, ServerStarted, ServerStopped, TaskSurvived
 from sojourn.net.bind import addresses, bind, release
 from sojourn.net.listener import Listener
 from sojourn.net.runtime import Runtime
@@ -22,10 +26,10 @@ from sojourn.net.ticker import Ticker
 from sojourn.net.tls import server_context
 from sojourn.observe.install import install
 from sojourn.policy.trust import TrustList
-from sojourn.scopes.work import Work
+from sojourn.scopes.work import Work, stack_of
 from sojourn.server.importer import load_app
-from sojourn.server.lifecycle import Shutdown
-from sojourn.server.process import event_loop_factory, tune_collector
+from sojourn.server.lifecycle import Report, Shutdown
+from sojourn.server.process import event_loop_factory, run_loop, tune_collector
 from sojourn.server.reception import Reception
 from sojourn.typing import ASGIApp, Headers
 from sojourn.wire.forwarded import Forwarded, forwarded
@@ -34,11 +38,11 @@ __all__ = ["Server", "run", "serve"]
 
 
 class Server:
-    """One worker: listens, serves, and ends cleanly.
+    """One worker: listens, serves, and ends cleanly. Without observers on its bus it is silent.
 
     Args:
         app: The ASGI application.
-        config: Settings.
+        config: Settings; None takes the defaults.
         bus: Where events go; observers may be put on it before and after the start.
         clock: Where time comes from.
         sockets: Listening sockets to use instead of binding ``config.bind``; they stay the caller's.
@@ -62,6 +66,8 @@ class Server:
         self._listeners: list[Listener] = []
         self._lifespan: Lifespan | None = None
         self._shutdown: Shutdown | None = None
+        #: Whether ``stop`` was called before there was something to stop.
+        self._stopped_early = False
         self.site: Site
         self.runtime: Runtime
         self.work: Work
@@ -75,75 +81,86 @@ class Server:
             BindError: An address can't be listened on.
             ConfigError: A certificate or an address of the configuration is no good.
             StartupError: The application's startup failed.
+
+        Cancel: ends the application's startup and releases everything.
         """
+        if self._shutdown is not None:
+            raise RuntimeError("a server starts once; make another one")
         config = self.config
-        loop = asyncio.get_running_loop()
         tls = server_context(config.tls)
         trust = TrustList(config.proxy.trusted)
         sockets = list(self._given) if self._given is not None else bind(config.bind)
         self._bound = [] if self._given is not None else sockets
         try:
+            loop = asyncio.get_running_loop()
             ticker = Ticker(self._clock, lambda seconds: self.bus.emit(LoopStalled(seconds)))
             self.runtime = runtime = Runtime(loop, config, self.bus, ticker)
             self.work = work = Work(loop, ticker, self.bus, runtime.context)
             reads = functools.partial(_believed, trust) if config.proxy.headers and config.proxy.trusted else None
             self.site = site = Site(self._app, runtime, work, config, reads)
-            reception = Reception(site, tls)
+            reception = Reception(site)
             runtime.start()
-            self._lifespan = Lifespan(self._app, work, config.app.lifespan)
+            self._lifespan = Lifespan(self._app, work, self.bus, config.app.lifespan)
             await self._lifespan.startup(config.timeouts.lifespan_startup)
             site.state = self._lifespan.state
-            scheme = "http" if tls is None else "https"
             for sock in sockets:
-                name = addresses([sock], scheme)[0]
+                context = None if sock.family == socket.AF_UNIX else tls
+                (name,) = addresses([sock], "http" if context is None else "https")
                 listener = Listener(
                     loop,
                     sock if self._given is None else sock.dup(),
                     name=name,
                     settings=config.bind,
-                    accepted=functools.partial(reception.accepted, name),
+                    accepted=functools.partial(reception.accepted, name, context),
                     bus=self.bus,
                     call_later=ticker.call_later,
                     now=self._clock.monotonic,
                 )
                 self._listeners.append(listener)
-            self._shutdown = Shutdown(site, self._listeners)
+            self.addresses = tuple(listener.name for listener in self._listeners)
+            self._shutdown = Shutdown(site, self._listeners, last=self._given is None and config.bind.fd is None)
             for listener in self._listeners:
                 listener.start()
-            self.addresses = addresses(sockets, scheme)
         except BaseException:
             self._release()
             raise
         self.bus.emit(ServerStarted(self.addresses))
+        if self._stopped_early:
+            self.stop()
 
     def stop(self) -> None:
-        """Begin to stop; called again, go on to the next phase at once. Safe to call from a signal handler of the loop."""
-        if self._shutdown is not None:
-            if self._shutdown.begun:
-                self._shutdown.hurry()
-            else:
-                self._shutdown.begin()
+        """Begin to stop; called again, give nobody more time. Safe to call from a signal handler of the loop.
+
+        Called before the start is complete, it takes effect right after it.
+        """
+        if self._shutdown is None:
+            self._stopped_early = True
+        elif self._shutdown.begun:
+            self._shutdown.hurry()
+        else:
+            self._shutdown.begin()
 
     @property
     def stopping(self) -> bool:
         """Whether the server has begun to stop."""
         return self._shutdown is not None and self._shutdown.begun
 
-    async def wait_stopped(self) -> int:
-        """Wait until ``stop`` was called and everything has ended.
+    async def wait_stopped(self) -> Report:
+        """Wait until ``stop`` was called and everything has ended. To be awaited once.
 
-        Returns:
-            How many connections had to be cut.
+        It takes at most ``drain.total``, then a few seconds when tasks resist their cancellation, then
+        ``timeouts.lifespan_shutdown``.
+
+        Cancel: safe as long as connections are open; later it ends the application's own shutdown.
         """
-        assert self._shutdown is not None and self._lifespan is not None
+        if self._shutdown is None or self._lifespan is None:
+            raise RuntimeError("the server has not been started")
         report = await self._shutdown.finished()
+        # Only now: until here the application's requests may have used what its lifespan holds.
         problem = await self._lifespan.shutdown(self.config.timeouts.lifespan_shutdown)
-        await self._shutdown.end_tasks()
-        if problem is not None:
-            self._shutdown.note(problem)
         self._release()
         self.bus.emit(ServerStopped(report.finished, report.cut))
-        return report.cut
+        return report._replace(problem=problem)
 
     def _release(self) -> None:
         for listener in self._listeners:
@@ -159,7 +176,8 @@ class Server:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self.stop()
+        if not self.stopping:
+            self.stop()
         await self.wait_stopped()
 
 
@@ -167,16 +185,21 @@ def _believed(trust: TrustList, host: str, headers: Headers) -> Forwarded | None
     return forwarded(headers, trust.trusts) if trust.trusts(host) else None
 
 
-async def serve(app: ASGIApp, config: Config | None = None, *, started: Callable[[Server], None] | None = None) -> int:
+async def serve(
+    app: ASGIApp, config: Config | None = None, *, started: Callable[[Server], None] | None = None
+) -> Report:
     """Serve an application inside a running event loop, until the task is cancelled or ``Server.stop`` is called.
+
+    Signals, event loop and logging stay yours: messages go to the logger ``sojourn``, access lines where ``config.log``
+    says.
 
     Args:
         app: The ASGI application.
-        config: Settings.
+        config: Settings; None takes the defaults.
         started: Called with the server once it listens.
 
     Returns:
-        How many connections had to be cut at the end.
+        How it ended.
 
     Raises:
         SojournError: It could not start.
@@ -184,14 +207,23 @@ async def serve(app: ASGIApp, config: Config | None = None, *, started: Callable
     Cancel: begins the shutdown; the cancellation is raised again when it is complete. A second one hurries it.
     """
     server = Server(app, config)
-    await server.start()
-    if started is not None:
-        started(server)
+    observing = install(server.bus, server.config.log, SystemClock())
+    try:
+        await server.start()
+        if started is not None:
+            started(server)
+        return await _stopped(server)
+    finally:
+        await asyncio.get_running_loop().run_in_executor(None, observing.close)
+
+
+async def _stopped(server: Server) -> Report:
+    """Wait for the end of a server; a cancellation becomes its shutdown first."""
     waiting = server.work.run(server.wait_stopped(), "server")
     cancelled: asyncio.CancelledError | None = None
     while not waiting.done():
         try:
-            await asyncio.shield(waiting)
+            await asyncio.wait((waiting,))
         except asyncio.CancelledError as error:
             cancelled = error
             server.stop()
@@ -200,34 +232,45 @@ async def serve(app: ASGIApp, config: Config | None = None, *, started: Callable
     return waiting.result()
 
 
-def run(config: Config, app: ASGIApp | None = None, *, announce: Callable[[str], None] | None = None) -> int:
-    """Serve until a signal says stop: SIGTERM or SIGINT begins the shutdown, a second hurries it, a third exits at once.
+def run(app: ASGIApp | str, config: Config | None = None, *, announce: Callable[[str], None] | None = None) -> int:
+    """Serve until a signal: SIGTERM or SIGINT begins the shutdown, a second hurries it, a third exits at once.
 
-    Owns the process: it makes the event loop, handles signals and tunes the garbage collector.
+    Owns the process: it makes the event loop, handles signals (in the main thread) and tunes the garbage collector.
 
     Args:
-        config: Settings.
-        app: The application; None imports ``config.app.target``.
+        app: The ASGI application, or ``module:attribute`` to import it from.
+        config: Settings; None takes the defaults.
         announce: Called with the addresses once it listens.
 
     Returns:
-        The exit code: 0, or 5 when connections had to be cut.
+        The exit code: 0 after a clean end, 5 when something was cut, 1 when the application's own shutdown failed.
 
     Raises:
         SojournError: It could not start; ``exit_code`` says which code fits.
     """
-    application = app if app is not None else load_app(config.app)
+    config = config or Config()
+    if isinstance(app, str):
+        app = load_app(msgspec.structs.replace(config.app, target=app))
     bus = Bus()
     observing = install(bus, config.log, SystemClock())
+    resisting = 0
+
+    def resists(task: asyncio.Task[Any]) -> None:
+        nonlocal resisting
+        resisting += 1
+        bus.emit(TaskSurvived(task.get_name(), "the application", "drain_forced", 0.0, stack_of(task), False))
+
     try:
-        with asyncio.Runner(loop_factory=event_loop_factory(config.app.loop)) as runner:
-            return runner.run(_run(Server(application, config, bus=bus), announce))
+        server = Server(app, config, bus=bus)
+        code = run_loop(_run(server, announce), event_loop_factory(config.app.loop), resists)
+        return 5 if resisting else code
     finally:
         observing.close()
 
 
 async def _run(server: Server, announce: Callable[[str], None] | None) -> int:
     loop = asyncio.get_running_loop()
+    starting: asyncio.Task[Any] | None = asyncio.current_task()
     signals = 0
 
     def stop() -> None:
@@ -235,16 +278,26 @@ async def _run(server: Server, announce: Callable[[str], None] | None) -> int:
         signals += 1
         if signals >= 3:
             os._exit(5)  # the third signal: at once, without clean-up
-        server.stop()
+        if starting is not None:
+            starting.cancel()
+        else:
+            server.stop()
 
-    await server.start()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    handled = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    for number in handled:
         loop.add_signal_handler(number, stop)
-    tune_collector()
-    if announce is not None:
-        announce(", ".join(server.addresses))
     try:
-        return 5 if await server.wait_stopped() else 0
+        try:
+            await server.start()
+        except asyncio.CancelledError:
+            if not signals:
+                raise
+            return 0  # stopped before it served anybody
+        starting = None
+        tune_collector()
+        if announce is not None:
+            announce(", ".join(server.addresses))
+        return (await _stopped(server)).exit_code
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in handled:
             loop.remove_signal_handler(number)

@@ -210,6 +210,11 @@ class Deflater:
         self._settings = settings
         self._context: zlib._Compress | None = None
 
+    @property
+    def takeover(self) -> bool:
+        """Whether each message needs those before it: once compressed, a message must be sent."""
+        return self._params.server_takeover
+
     def deflate(self, payload: bytes) -> bytes | None:
         """Compress a whole message.
 

@@ -16,8 +16,8 @@ __all__ = ["GROUPS", "overridable", "read"]
 #: The keys that are looked up for each request. All others are needed before the path is known, or belong to the
 #: connection or the worker. A test compares this with what ``sojourn.asgi`` looks up.
 _OVERRIDABLE: Final = {
-    "timeouts": frozenset({"body", "body_idle", "handler", "response_start", "stream_idle"}),
-    "limits": frozenset({"body", "body_min_rate"}),
+    "timeouts": frozenset({"body", "body_idle", "handler", "response_start", "stream_idle", "write_idle"}),
+    "limits": frozenset({"body", "body_min_rate", "write_min_rate"}),
     "websocket": frozenset(
         {
             "close",

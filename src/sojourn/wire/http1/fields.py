@@ -2,7 +2,7 @@
 
 Clients repeat themselves: ``Host``, ``User-Agent`` or ``Accept`` arrive in the same bytes thousands of times. A
 :class:`FieldTable` keeps the verdict on a line (its name in lower case, its value, what it means for framing), so that
-the second time costs one dictionary lookup. It is bounded, and lines that may hold a secret are never kept.
+the second time costs one dictionary lookup. It is bounded, and keeps only lines of names that hold no secrets.
 
 The lines come from a head that llhttp has accepted: names are tokens, values have no control bytes, nothing is folded.
 """
@@ -39,9 +39,17 @@ Field = tuple[tuple[bytes, bytes], Kind]
 
 _KEPT_LINES = 1024
 _KEPT_LENGTH = 256
-#: Never kept: secrets, and values that are new each time.
-_NOT_KEPT: Final = frozenset(
-    [b"authorization", b"proxy-authorization", b"cookie", b"content-length", b"traceparent", b"x-request-id"]
+#: Names whose lines are kept: what clients repeat. No other, because a table shared by all connections must hold no
+#: secret (and who knows which name hides one), nor values that are new each time.
+_KEPT: Final = frozenset(
+    name.encode()
+    for name in (
+        "accept accept-charset accept-encoding accept-language cache-control connection content-type dnt expect host "
+        "origin pragma priority sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode "
+        "sec-fetch-site sec-fetch-user sec-gpc sec-websocket-extensions sec-websocket-version te transfer-encoding "
+        "upgrade upgrade-insecure-requests user-agent x-forwarded-host x-forwarded-port x-forwarded-proto "
+        "x-requested-with"
+    ).split()
 )
 
 # uri-host [ ":" port ] (RFC 9112 section 3.2, RFC 3986 section 3.2.2). An empty host is allowed by the grammar only for
@@ -102,7 +110,7 @@ class FieldTable:
         name = name.lower()
         value = value.strip(b" \t")
         field = ((name, value), _kind(name, value))
-        if len(line) <= _KEPT_LENGTH and name not in _NOT_KEPT:
+        if len(line) <= _KEPT_LENGTH and name in _KEPT:
             lines = self.lines
             if len(lines) >= _KEPT_LINES:
                 lines.clear()

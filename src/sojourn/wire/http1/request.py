@@ -1,8 +1,8 @@
 """Requests: bytes in, heads and bodies out.
 
-llhttp (through httptools) judges the bytes; this module adds what a server must refuse beyond it: request lines that are
-only nearly right, a Host that is missing, doubled or no host, transfer codings other than chunked, chunked in HTTP/1.0,
-and everything over its limit. A request whose framing could be read in two ways never reaches the application
+llhttp (through httptools) judges the bytes; this module adds what a server must refuse beyond it: request lines that
+are only nearly right, a Host that is missing, doubled or no host, transfer codings other than chunked, chunked in
+HTTP/1.0, and everything over its limit. A request whose framing could be read in two ways never reaches the application
 (RFC 9112 sections 2.2, 3.2, 5, 6.1, 6.3).
 
 A head is parsed in one go when its last byte is there; until then it waits as bytes, so an idle connection owns no
@@ -12,7 +12,7 @@ parser: parsers live in a :class:`ParserPool` and are borrowed for the length of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import httptools
@@ -29,8 +29,11 @@ _REPEATED = 1024
 #: Methods and targets of which llhttp has nothing to say: what it accepts without a second meaning.
 _PLAIN: Final = frozenset([b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"POST", b"PUT", b"PATCH"])
 _TARGET: Final = re.compile(rb"/[!-~]*").fullmatch
-#: Places where a chunked body may end are looked at one by one up to this many times in one read; see ``_feed_chunked``.
-_SPLITS = 64
+#: Places where a chunked body may end are looked at one by one up to this many times a read; see ``_feed_chunked``.
+_SPLITS = 1024
+#: What a byte of a chunked body may bring with it in chunk sizes and extensions; see ``_feed_chunked``.
+_FRAMING_PER_BYTE = 16
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class RequestLimits(Protocol):
@@ -68,7 +71,8 @@ class RequestParser:
         content_length: Declared length in bytes; None without Content-Length.
         chunked: Whether the body is chunked.
         keep_alive: Whether the client lets the connection go on (RFC 9112 section 9.3).
-        upgrade: Whether it asks for an upgrade (Connection lists ``upgrade`` and there is an Upgrade header).
+        upgrade: Whether it asks for an upgrade (Connection lists ``upgrade`` and there is an Upgrade header), and has
+            no body that would be in its way.
         expect_continue: Whether it waits for 100 (Continue).
         te_trailers: Whether it accepts trailers.
         forwarded: Whether a proxy says something about the client.
@@ -110,14 +114,15 @@ class RequestParser:
         self.headers: Headers = []
         self._forget_special()
         self.ended = False
+        #: Whether llhttp is to stop at the end of the message, because what follows in the same bytes is another's.
         self.stop_at_end = False
         self._parser = self._new_parser()
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
         # Whether a connection goes on is decided here, not in llhttp: without this it would refuse the next message of
-        # another connection after one that said close.
-        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        # another connection after one that said close, or swallow it.
+        parser.set_dangerous_leniencies(lenient_keep_alive=True)
         return parser
 
     def on_message_complete(self) -> None:
@@ -126,12 +131,12 @@ class RequestParser:
         if self.stop_at_end:
             raise _Stop
 
-    def parse_head(self, data: bytes, limit: int) -> None:
+    def parse_head(self, data: bytes, limits: RequestLimits) -> None:
         """Read a complete head, from the request line to the empty line.
 
         Args:
             data: The head and nothing after it.
-            limit: Most header lines.
+            limits: Sizes.
 
         Raises:
             ProtocolError: It is not acceptable; the parser must be thrown away.
@@ -140,7 +145,7 @@ class RequestParser:
         words = lines[0].split(b" ")
         # llhttp takes several spaces, RTSP/1.0 and HTTP/0.9: more than one meaning, so the line is looked at here.
         if len(words) != 3:
-            raise ProtocolError(400, "invalid_request_line", "not METHOD SP TARGET SP VERSION")
+            raise _bad_line(words)
         self.method, self.target, version = words
         if version == b"HTTP/1.1":
             self.http10 = False
@@ -148,10 +153,12 @@ class RequestParser:
         elif version == b"HTTP/1.0":
             self.http10 = True
             keep_alive = False
-        elif version[:5] == b"HTTP/" and len(version) == 8 and version[5:6].isdigit() and version[7:].isdigit():
-            raise ProtocolError(505, "unsupported_version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
         else:
-            raise ProtocolError(400, "invalid_request_line", "not an HTTP version")
+            raise _bad_line(words)
+        if len(words[1]) > limits.target:
+            raise _target_too_long(limits)
+        if b"\n" in lines[0]:  # llhttp would take it for the end of an HTTP/0.9 line, and what follows for a header
+            raise ProtocolError(400, "invalid_request_line", "bare LF")
         self.ended = False
         self.host = None
         if self.special:
@@ -177,8 +184,8 @@ class RequestParser:
                     keep_alive = self._special(pair[1], kind, keep_alive)
         self.headers = headers
         self.keep_alive = keep_alive
-        if len(headers) > limit:
-            raise ProtocolError(431, "header_too_large", f"more than {limit} header lines")
+        if len(headers) > limits.headers:
+            raise ProtocolError(431, "header_too_large", f"more than {limits.headers} header lines")
         if self.host is None and not self.http10:
             raise ProtocolError(400, "invalid_request_headers", "no Host")
         if upgraded:
@@ -248,15 +255,16 @@ class RequestParser:
     def _upgraded(self, lines: list[bytes]) -> None:
         if self.method == b"CONNECT":
             raise ProtocolError(501, "unsupported_method", "CONNECT is not done here")
-        self.special = self.upgrade = True
+        self.special = True
         if self.content_length or self.chunked:
             # llhttp skips the body of a request that asks for an upgrade, but a server that does not upgrade must read
             # it (RFC 9110 section 7.8). The head is parsed again without the wish.
-            kept = [line for line in lines[1:-2] if not line[:8].lower() == b"upgrade:"]
+            self.ended = False
+            kept = [line for line in lines[1:-2] if line[:8].lower() != b"upgrade:"]
             self._parser = self._new_parser()
             self._parser.feed_data(b"\r\n".join([lines[0], *kept, b"", b""]))
         else:
-            self.ended = True
+            self.upgrade = self.ended = True
 
     def feed_body(self, data: bytes) -> bytes:
         """Read on in the body of the message.
@@ -287,18 +295,28 @@ class _Stop(Exception):
     """Ends llhttp's reading at the end of a message."""
 
 
+def _bad_line(words: Sequence[bytes]) -> ProtocolError:
+    """Why this is no request line, given what stands between its spaces."""
+    if len(words) != 3:
+        return ProtocolError(400, "invalid_request_line", "not METHOD SP TARGET SP VERSION")
+    version = words[2]
+    if version[:5] == b"HTTP/" and len(version) == 8 and version[5:6].isdigit() and version[7:].isdigit():
+        return ProtocolError(505, "unsupported_version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    return ProtocolError(400, "invalid_request_line", "not an HTTP version")
+
+
 def _head_error(error: httptools.HttpParserError, lines: list[bytes]) -> ProtocolError:
     """Whose line llhttp refused, as an answer."""
     detail = str(error)
-    if isinstance(error, httptools.HttpParserInvalidMethodError):
-        if lines[0].partition(b" ")[0].isalpha():
+    if isinstance(error, httptools.HttpParserInvalidMethodError) or "Invalid method" in detail:
+        if _TOKEN.fullmatch(lines[0].partition(b" ")[0]):
             return ProtocolError(501, "unsupported_method", "a method unknown here")
         return ProtocolError(400, "invalid_request_line", detail)
     if isinstance(error, httptools.HttpParserInvalidURLError):
         return ProtocolError(400, "invalid_request_line", detail)
     if "version" in detail or "HTTP/" in detail or "method" in detail.lower():
         return ProtocolError(400, "invalid_request_line", detail)
-    if "Transfer-Encoding" in detail and "Content-Length" not in detail:
+    if "Transfer-Encoding" in detail and "Content-Length" not in detail and not lines[0].endswith(b"HTTP/1.0"):
         codings = b",".join(line.partition(b":")[2] for line in lines if line[:18].lower() == b"transfer-encoding:")
         if b"chunked" not in [coding.strip(b" \t").lower() for coding in codings.split(b",")]:
             return ProtocolError(501, "unsupported_transfer_coding", "a transfer coding other than chunked")
@@ -344,6 +362,7 @@ class RequestReader:
         "_parser",
         "_pool",
         "_remaining",
+        "_seam",
         "_sink",
         "busy",
         "exhausted",
@@ -361,7 +380,9 @@ class RequestReader:
         self._block: bytes | None = None
         self._known: Headers | None = None
         self._host: bytes | None = None
-        self._remaining = 0  # bytes of a Content-Length body still to come
+        # Bytes of a Content-Length body still to come; of a chunked one, what its framing may still take.
+        self._remaining = 0
+        self._seam = b""  # the last bytes read of a chunked body
         #: Whether a request was delivered and ``next`` was not called since.
         self.busy = False
         #: Whether nothing more can be read here: the connection must close after the answer.
@@ -369,8 +390,8 @@ class RequestReader:
 
     @property
     def in_head(self) -> bool:
-        """Whether a request head has begun and is not complete."""
-        return bool(self.rest) and not self.busy
+        """Whether a request head has begun and is not complete. Empty lines in front of it are no beginning."""
+        return not self.busy and bool(self.rest.lstrip(b"\r\n"))
 
     @property
     def in_body(self) -> bool:
@@ -399,7 +420,7 @@ class RequestReader:
                 self.rest = b""
                 self._read_head(bytes(rest))
             else:
-                self._check_partial(rest)
+                self._check_partial(rest, _empty_lines(rest))
 
     def next(self) -> None:
         """The request in hand has been answered: read the one that follows, if its bytes are here.
@@ -413,19 +434,19 @@ class RequestReader:
             self.rest = b""
             self._read_head(bytes(rest))
 
+    def forget_sink(self) -> None:
+        """Nothing is read any more. Sink and reader hold each other: without this only the collector frees them."""
+        del self._sink
+
     def _read_head(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n") + 4
-        if end <= 4:  # incomplete (3), or empty lines in front (4)
-            if end == 3:
+        if end == 3 or data[0] <= 13:  # incomplete, or behind an empty line
+            begin = _empty_lines(data)
+            if begin and data.find(b"\r\n\r\n", begin) >= 0:
+                self._read_head(data[begin:])
+            else:
                 self.rest = data
-                self._check_partial(data)
-                return
-            data = data[self._skip_empty_lines(data) :]
-            if data:
-                self._read_head(data)
-            return
-        if data[0] == 13:  # CR: one empty line before the request line is ignored (RFC 9112 section 2.2)
-            self._read_head(data[2:])
+                self._check_partial(data, begin)
             return
         limits = self._limits
         if end > limits.header_bytes:
@@ -441,8 +462,13 @@ class RequestReader:
         line_end = data.find(b"\r\n")
         block = data[line_end:]
         known = self._known
-        if block != self._block or known is None or not parser.recall(data[:line_end], known, self._host):
-            parser.parse_head(data, limits.headers)
+        if (
+            block != self._block
+            or known is None
+            or line_end > limits.target
+            or not parser.recall(data[:line_end], known, self._host)
+        ):
+            parser.parse_head(data, limits)
             if self._block is None:  # the first request: nothing is kept for a connection that has only one
                 self._block = b""
             elif not (parser.special or parser.http10 or len(block) > _REPEATED):
@@ -451,8 +477,6 @@ class RequestReader:
                 self._host = parser.host
             else:
                 self._block = b""
-        if len(parser.target) > limits.target:
-            raise ProtocolError(414, "uri_too_long", f"request target longer than {limits.target} bytes")
         self.busy = True
         sink = self._sink
         if parser.ended:
@@ -462,7 +486,11 @@ class RequestReader:
             idle.append(parser)
             return
         self._parser = parser
-        self._remaining = parser.content_length or 0
+        if parser.chunked:
+            self._remaining = limits.header_bytes
+            self._seam = b""
+        else:
+            self._remaining = parser.content_length or 0
         sink.request_received(parser)
         if rest:
             self._feed_body(rest)
@@ -478,74 +506,103 @@ class RequestReader:
             data = data[: self._remaining]
         self._remaining -= len(data)
         self._deliver(parser, data)
+        if parser.ended:
+            self._end(parser)
 
     def _feed_chunked(self, parser: RequestParser, data: bytes) -> None:
         # httptools does not say where a message ended inside the bytes it was given. A chunked body can only end in
         # CRLF CRLF, so the bytes are given to it up to each such place. A body that is full of them is given whole
         # after a while: llhttp then stops at its end, and what followed in the same read is not served.
-        start = 0
-        for front in (1, 2, 3):  # the CRLF CRLF may have begun in an earlier read
-            if data[:front] == b"\r\n\r\n"[4 - front :] and self._parser is not None:
-                self._deliver(parser, data[start:front])
-                start = front
-        for _ in range(_SPLITS):
-            if self._parser is None or start == len(data):
-                break
+        seam = self._seam  # the CRLF CRLF may have begun in an earlier read
+        start = size = 0
+        if (at := (seam + data[:3]).find(b"\r\n\r\n")) >= 0:
+            start = at + 4 - len(seam)
+            size = self._deliver(parser, data[:start])
+        splits = 0
+        while start < len(data) and not parser.ended:
             end = data.find(b"\r\n\r\n", start) + 4
-            if end < start + 4:
+            if end == 3:
                 end = len(data)
-            self._deliver(parser, data[start:end])
+            elif splits == _SPLITS:
+                end = len(data)
+                parser.stop_at_end = True
+            size += self._deliver(parser, data[start:end])
             start = end
-        if start == len(data):
-            return
-        if self._parser is None:
+            splits += 1
+        # Chunk extensions and trailers are read and forgotten. They may not be endless, and no byte of a body needs a
+        # kilobyte of them.
+        self._remaining += (_FRAMING_PER_BYTE + 1) * size - start
+        if self._remaining < 0:
+            raise ProtocolError(400, "invalid_request_body", "chunk extensions or trailers are too large")
+        if parser.ended:
             self.rest = data[start:]
-            return
-        parser.stop_at_end = True
-        self._deliver(parser, data[start:])
-        if self._parser is None:
-            self.exhausted = True
+            self.exhausted = parser.stop_at_end
+            self._end(parser)
         else:
             parser.stop_at_end = False
+            self._seam = data[-3:] if len(data) > 2 else (seam + data)[-3:]
 
-    def _deliver(self, parser: RequestParser, data: bytes) -> None:
-        if not data:
-            return
+    def _deliver(self, parser: RequestParser, data: bytes) -> int:
         body = parser.feed_body(data)
         if body:
             self._sink.body_received(body)
-        if parser.ended:
-            self._parser = None
-            self._sink.request_ended()
-            if not parser.stop_at_end:
-                self._pool.give(parser)
+        return len(body)
 
-    def _skip_empty_lines(self, data: bytes) -> int:
-        """CRLFs in front of a request line; a few are ignored, many are not."""
-        skipped = len(data) - len(data.lstrip(b"\r\n"))
-        if skipped > 8 or data[:skipped] != b"\r\n" * (skipped // 2):
-            raise ProtocolError(400, "invalid_request_line", "empty lines instead of a request line")
-        return skipped
+    def _end(self, parser: RequestParser) -> None:
+        """The body is complete. Comes last: the sink may go on with the next request at once."""
+        self._parser = None
+        self._sink.request_ended()
+        if not parser.stop_at_end:
+            self._pool.give(parser)
 
-    def _check_partial(self, data: bytes | bytearray) -> None:
-        """Refuse early what can't become a head, so that nobody waits for the deadline to learn it."""
+    def _check_partial(self, data: bytes | bytearray, begin: int) -> None:
+        """Refuse early what can't become a head, so that nobody waits for the deadline to learn it.
+
+        Args:
+            data: What is here of it.
+            begin: Where it begins, behind empty lines.
+        """
         limits = self._limits
-        line_end = data.find(b"\n")
+        if begin:
+            data = data[begin:]
+        if not data:
+            return
+        if not _TOKEN.match(data):
+            raise ProtocolError(400, "invalid_request_line", "does not begin with a method")
         if len(data) > limits.header_bytes:
             raise _too_large(data, limits)
-        if line_end < 0 and len(data) > limits.target + 32:
-            raise ProtocolError(414, "uri_too_long", f"request target longer than {limits.target} bytes")
+        line_end = data.find(b"\n")
+        if line_end < 0:
+            if len(data) > limits.target + 32:
+                raise _target_too_long(limits)
+            return
+        if data[line_end - 1] != 13:
+            raise ProtocolError(400, "invalid_request_line", "bare LF")
+        words = bytes(data[: line_end - 1]).split(b" ")
+        if len(words) != 3 or (words[2] != b"HTTP/1.1" and words[2] != b"HTTP/1.0"):
+            raise _bad_line(words)
+        if len(words[1]) > limits.target:
+            raise _target_too_long(limits)
         if data.count(b"\n") != data.count(b"\r\n"):
-            raise ProtocolError(
-                400, "invalid_request_line" if data.find(b"\r\n") < 0 else "invalid_request_headers", "bare LF"
-            )
-        first = data[0]
-        if not (65 <= first <= 90 or first == 13):  # A to Z: all methods of llhttp; CR: an empty line
-            raise ProtocolError(400, "invalid_request_line", "does not begin with a method")
+            raise ProtocolError(400, "invalid_request_headers", "bare LF")
+
+
+def _empty_lines(data: bytes | bytearray) -> int:
+    """How many bytes the empty lines in front of a request line take; a few are ignored (RFC 9112 section 2.2)."""
+    if data[0] > 13:
+        return 0
+    length = len(data) - len(data.lstrip(b"\r\n"))
+    if length > 8 or data[:length] != b"\r\n\r\n\r\n\r\n"[:length] or (length % 2 and length < len(data)):
+        raise ProtocolError(400, "invalid_request_line", "empty lines instead of a request line")
+    return length
+
+
+def _target_too_long(limits: RequestLimits) -> ProtocolError:
+    return ProtocolError(414, "uri_too_long", f"request target longer than {limits.target} bytes")
 
 
 def _too_large(data: bytes | bytearray, limits: RequestLimits) -> ProtocolError:
     line_end = data.find(b"\r\n")
     if line_end < 0 or line_end > limits.target + 32:
-        return ProtocolError(414, "uri_too_long", f"request target longer than {limits.target} bytes")
+        return _target_too_long(limits)
     return ProtocolError(431, "header_too_large", f"head larger than {limits.header_bytes} bytes")

@@ -88,7 +88,7 @@ _REMEMBERED_HEADS = 512
 
 
 class ResponseRenderer:
-    """Puts response heads into bytes. One per worker: it remembers good header names, and whole heads that come again."""
+    """Puts response heads into bytes. One per worker: it remembers good names, and whole heads that come again."""
 
     __slots__ = ("_heads", "_names")
 
@@ -105,7 +105,10 @@ class ResponseRenderer:
         Raises:
             ApplicationError: A status, name or value that HTTP does not allow, or two lengths that differ.
         """
-        fields = tuple(headers)
+        try:
+            fields = tuple(headers)
+        except TypeError as error:
+            raise ApplicationError(f"http.response.start: headers must be pairs of bytes: {error}") from None
         try:
             return self._heads[status, fields]
         except (KeyError, TypeError):  # new, or with lists in it
@@ -166,6 +169,14 @@ def _meaning(name: bytes) -> int:
     return _SPECIAL.get(name.lower(), _ORDINARY)
 
 
+def _line(name: bytes, value: bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise ApplicationError(f"value {value!r} of header {name!r} is {type(value).__name__}, not bytes")
+    if _BAD_VALUE.search(value):
+        raise ApplicationError("a header value holds CR, LF or NUL (RFC 9110 section 5.5)")
+    return b"%b: %b\r\n" % (name, value)
+
+
 def interim(status: int, headers: Iterable[Iterable[bytes]]) -> bytes:
     """A 1xx response, complete (RFC 9110 section 15.2).
 
@@ -175,9 +186,7 @@ def interim(status: int, headers: Iterable[Iterable[bytes]]) -> bytes:
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode("ascii"))]
     for name, value in headers:
         _meaning(name)
-        if _BAD_VALUE.search(value):
-            raise ApplicationError("a header value holds CR, LF or NUL (RFC 9110 section 5.5)")
-        lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(_line(name, value))
     lines.append(b"\r\n")
     return b"".join(lines)
 
@@ -197,8 +206,6 @@ def last_chunk(trailers: Iterable[Iterable[bytes]]) -> bytes:
     for name, value in trailers:
         if _meaning(name):
             raise ApplicationError(f"{name.decode('ascii')} may not be a trailer (RFC 9110 section 6.5.1)")
-        if _BAD_VALUE.search(value):
-            raise ApplicationError("a trailer value holds CR, LF or NUL (RFC 9110 section 5.5)")
-        lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(_line(name, value))
     lines.append(b"\r\n")
     return b"".join(lines)

@@ -1,0 +1,1 @@
+"""Conformance against a suite of others: Autobahn|Testsuite for WebSocket. See ``docs/conformance.md``."""
