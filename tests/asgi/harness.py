@@ -1,8 +1,8 @@
 """A real server on a real socket, in a thread of its own, and a client that sends what it is told to.
 
-``serving`` holds what must be true of every test, whatever it does: no error that nobody handles, every request and every
-connection ended once, no connection without a deadline, none that is idle with somebody else's deadline or with its
-reading paused, no task left.
+``serving`` holds what must be true of every test, whatever it does: no error that nobody handles, every request and
+every connection ended once, no connection without a deadline, none that is idle with somebody else's deadline or with
+its reading paused, no task left.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from sojourn.clock import NEVER
 from sojourn.events import ConnectionEnded, RequestEnded
 from tests.asgi.harness import answer, body_app, get, on_both_loops, serving, settings, text_app
 
@@ -68,15 +70,18 @@ def test_a_connection_is_rotated_after_so_many_requests_and_says_so(loop: str) -
 
 @on_both_loops
 def test_a_connection_is_rotated_by_age_after_the_request_in_hand(loop: str) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        import asyncio
+    old = asyncio.Event()
 
-        await asyncio.sleep(0.5)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await old.wait()
         await answer(send, b"done")
 
     with serving(app, settings(timeouts={"lifetime": 0.3}), loop) as served:
         with served.connect() as client:
             client.send(get())
+            served.until(lambda: served.connections() and served.connections()[0].requests == 1)
+            served.until(lambda: served.connections()[0].due.lifetime == NEVER)
+            served.call(old.set)
             got = client.answer()
             assert (got.body, got["connection"]) == (b"done", "close")
             assert client.closed()
@@ -157,12 +162,12 @@ def test_every_answer_has_one_date(loop: str) -> None:
         assert refused.status == 400
         assert refused["date"].endswith(" GMT")
         assert first.all("server") == []
-    with serving(app, settings(log={"date_header": False, "server_header": True}), loop) as served:
-        with served.connect() as client:
-            client.send(get())
-            got = client.answer()
-            assert got.all("date") == []
-            assert got["server"] == "sojourn"
+    config = settings(log={"date_header": False, "server_header": True})
+    with serving(app, config, loop) as served, served.connect() as client:
+        client.send(get())
+        got = client.answer()
+        assert got.all("date") == []
+        assert got["server"] == "sojourn"
 
 
 @on_both_loops

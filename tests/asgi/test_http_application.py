@@ -1,4 +1,4 @@
-"""Applications that break the contract: a 500 while there is no head, a cut after it, and never a whole answer by mistake."""
+"""Applications that break the contract: a 500 before the head, a cut after it, never a whole answer by mistake."""
 
 from __future__ import annotations
 
@@ -152,17 +152,9 @@ def test_after_the_head_is_out_the_client_sees_a_cut(title: str, version: str, l
         with served.connect() as client:
             client.send(get("/bad", "te: trailers", version=version) + get("/good", version=version))
             with pytest.raises(Cut) as cut:
+                # A declared length may have been reached: what went wrong went wrong after it, and shows in the end.
                 # In HTTP/1.0 a FIN is the end of the body, so it has to be a reset.
-                got = client.answer()
-                if title in (
-                    "a crash right at the end",
-                    "no trailers",
-                    "a trailer that splits",
-                    "a body after the trailers began",
-                ):
-                    # Its declared length was reached, so that the client has it all: what went wrong went wrong after it.
-                    client.rest()
-                    raise AssertionError(f"a whole answer and a FIN: {got}")
+                (client.answer(), client.rest())
             if version == "1.0":
                 assert cut.value.how == "rst"
         (bad,) = served.wait(RequestEnded)

@@ -79,19 +79,21 @@ def test_a_large_body_goes_through_whole(framing: str, loop: str) -> None:
 def test_tasks_that_read_at_once_share_the_body_and_all_see_its_end(loop: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen: list[Any] = []
+        complete = asyncio.Event()
 
         async def reader() -> None:
             while True:
                 message = await receive()
                 seen.append(message)
+                if not message.get("more_body", False):
+                    complete.set()
                 if message["type"] == "http.disconnect":
                     return
 
         async with asyncio.TaskGroup() as group:
             for _ in range(5):
                 group.create_task(reader())
-            while not seen or seen[-1].get("more_body", False):
-                await asyncio.sleep(0.01)
+            await complete.wait()
             await answer(send, b"".join(message.get("body", b"") for message in seen))
 
     with serving(app, loop=loop) as served, served.connect() as client:
@@ -258,12 +260,11 @@ def one_connection(served: Served) -> Any:
 @on_both_loops
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
 def test_reading_pauses_while_the_application_does_not_read(framing: str, loop: str) -> None:
-    go = threading.Event()
+    go = asyncio.Event()
     size = 30_000_000
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        while not go.is_set():
-            await asyncio.sleep(0.01)
+        await go.wait()
         total, largest = 0, 0
         while True:
             message = await receive()
@@ -285,7 +286,7 @@ def test_reading_pauses_while_the_application_does_not_read(framing: str, loop: 
         served.until(lambda: one_connection(served).reading_paused)
         time.sleep(0.1)
         assert one_connection(served).bytes_in < 100_000 + 300_000
-        go.set()
+        served.call(go.set)
         total, largest = map(int, client.answer().body.split())
         sender.join()
         assert total == size
@@ -350,11 +351,10 @@ def test_send_waits_while_the_client_does_not_read(length: bool, loop: str) -> N
 
 @on_both_loops
 def test_pipelined_requests_wait_in_the_kernel_and_not_in_memory(loop: str) -> None:
-    go = threading.Event()
+    go = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        while not go.is_set():
-            await asyncio.sleep(0.01)
+        await go.wait()
         await answer(send)
 
     with serving(app, settings(limits={"read_buffer": 50_000}), loop) as served, served.connect() as client:
@@ -368,7 +368,7 @@ def test_pipelined_requests_wait_in_the_kernel_and_not_in_memory(loop: str) -> N
         assert isinstance(handler, HttpHandler)
         assert len(handler._reader.rest) < 50_000 + 300_000
         assert connection.bytes_in < 50_000 + 300_000
-        go.set()
+        served.call(go.set)
         for _ in range(3000):
             assert client.answer().status == 200
         client.reset()
@@ -414,10 +414,10 @@ def test_a_client_that_uploads_for_ever_is_waited_for_no_longer_than_linger(loop
         assert client.answer().status == 200
         began = time.monotonic()
         with contextlib.suppress(ConnectionError):
-            while time.monotonic() - began < 5:
+            while time.monotonic() - began < 10:
                 client.send(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
                 time.sleep(0.01)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 9
         assert served.ended().ending.reason == "completed"
 
 
@@ -501,7 +501,7 @@ def test_a_reader_of_an_answered_request_does_not_touch_the_deadlines_of_the_nex
 
 
 def test_httpx_gets_the_early_answer_to_a_large_upload() -> None:
-    with serving(body_app(), settings(limits={"body": 1000}, timeouts={"linger": 5.0})) as served:
-        with httpx.Client(trust_env=False) as pool:
-            got = pool.post(f"http://127.0.0.1:{served.port}/", content=(b"x" * 100_000 for _ in range(200)))
-            assert got.status_code == 413
+    config = settings(limits={"body": 1000}, timeouts={"linger": 10.0})
+    with serving(body_app(), config) as served, httpx.Client(trust_env=False) as pool:
+        got = pool.post(f"http://127.0.0.1:{served.port}/", content=(b"x" * 100_000 for _ in range(200)))
+        assert got.status_code == 413

@@ -67,7 +67,7 @@ def test_a_handler_that_works_is_told_and_cancelled_after_the_grace(how: str, lo
         leave(client, how)
         served.until(lambda: "cancelled" in watched.log)
         assert watched.log == [{"type": "http.disconnect"}] * 2 + ["cancelled"]
-        assert GRACE - 0.15 < watched.cancelled_at - left < GRACE + 1.5
+        assert GRACE - 0.15 < watched.cancelled_at - left < GRACE + 8
         ended = served.ended()
         assert ended.ending.reason == ("client_reset" if how == "rst" else "client_closed_request")
         (request,) = served.of(RequestEnded)
@@ -168,7 +168,7 @@ def test_an_idle_event_stream_is_cancelled_within_the_grace(how: str, loop: str)
         left = time.monotonic()
         leave(client, how)
         served.until(lambda: watched.cancelled_at)
-        assert GRACE - 0.15 < watched.cancelled_at - left < GRACE + 1.5
+        assert GRACE - 0.15 < watched.cancelled_at - left < GRACE + 8
         reason = served.ended().ending.reason
         assert reason == ("client_reset" if how == "rst" else "client_closed_mid_response")
         assert served.of(ApplicationFailed) == []
