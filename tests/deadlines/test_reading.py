@@ -32,14 +32,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tls, ssl.SSLC
     return Tls(cert=str(folder / "both.pem")), trusting
 
 
+def each(data: bytes) -> list[bytes]:
+    """The bytes one by one."""
+    return [bytes([byte]) for byte in data]
+
+
 @asynccontextmanager
-async def dripping(client: RawHttp, data: bytes) -> AsyncIterator[None]:
-    """Send a byte every tenth of a second, until the block is left or the server has had enough."""
+async def dripping(client: RawHttp, *pieces: bytes) -> AsyncIterator[None]:
+    """Send a piece every tenth of a second, until the block is left or the server has had enough."""
 
     async def drip() -> None:
-        for index in range(len(data)):
+        for piece in pieces:
             try:
-                await client.send(data[index : index + 1])
+                await client.send(piece)
             except OSError:
                 return
             await asyncio.sleep(0.1)
@@ -62,7 +67,7 @@ async def test_a_tls_handshake_has_its_time_and_bytes_do_not_extend_it(
 ) -> None:
     async with serving(hello, tls=certificate[0], timeouts=Timeouts(tls=0.4)) as s, await s.client() as client:
         began = time.monotonic()
-        async with dripping(client, CLIENT_HELLO if drips else b""):
+        async with dripping(client, *each(CLIENT_HELLO if drips else b"")):
             data, _ = await client.until_closed()
             assert data == b""
             ended = await s.ended("tls_timeout", "tls")
@@ -98,7 +103,7 @@ async def test_a_proxy_header_has_its_time_and_bytes_do_not_extend_it(drips: boo
     proxy, timeouts = Proxy(protocol="on"), Timeouts(proxy=0.4)
     async with serving(hello, proxy=proxy, timeouts=timeouts) as s, await s.client() as client:
         began = time.monotonic()
-        async with dripping(client, b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n" if drips else b""):
+        async with dripping(client, *each(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n" if drips else b"")):
             data, _ = await client.until_closed()
             assert data == b""
             await s.ended("proxy_header_timeout", "proxy")
@@ -120,7 +125,7 @@ async def test_a_client_that_never_sends_anything_is_let_go_in_silence() -> None
 async def test_a_head_has_its_time_and_a_byte_every_tenth_of_a_second_does_not_extend_it() -> None:
     async with serving(hello, timeouts=Timeouts(header=0.5, linger=0.2)) as s, await s.client() as client:
         began = time.monotonic()
-        async with dripping(client, b"GET / HTTP/1.1\r\nhost: test\r\nx-much: " + b"x" * 200):
+        async with dripping(client, *each(b"GET / HTTP/1.1\r\nhost: test\r\nx-much: " + b"x" * 200)):
             answer = await client.response()
         assert 0.5 <= time.monotonic() - began < 3.0
         assert (answer.status, answer.header("connection")) == (408, "close")
@@ -138,7 +143,7 @@ async def test_the_head_of_a_later_request_has_its_time_from_its_first_byte() ->
         assert (await client.response()).body == b"hello"
         await asyncio.sleep(0.7)  # idle is not late
         began = time.monotonic()
-        async with dripping(client, b"GET /again HTTP/1.1\r\nhost: " + b"x" * 100):
+        async with dripping(client, *each(b"GET /again HTTP/1.1\r\nhost: " + b"x" * 100)):
             answer = await client.response()
         assert answer.status == 408
         assert 0.4 <= time.monotonic() - began < 3.0
@@ -191,10 +196,8 @@ async def test_a_body_slower_than_the_minimum_rate_is_answered_with_408(a_piece:
     limits = Limits(body_min_rate=2000, rate_grace=0.3)
     async with serving(read_all, limits=limits, timeouts=Timeouts(linger=0.2)) as s, await s.client() as client:
         await client.send(POST % (a_piece * 12))
-        for _ in range(12):
-            await client.send(b"x" * a_piece)
-            await asyncio.sleep(0.1)
-        answer = await client.response()
+        async with dripping(client, *[b"x" * a_piece] * 12):
+            answer = await client.response()
         assert answer.status == status
         if status == 408:
             assert problem_of(answer)["deadline"] == "body_min_rate"
@@ -205,7 +208,7 @@ async def test_a_body_slower_than_the_minimum_rate_is_answered_with_408(a_piece:
 async def test_a_body_that_moves_for_too_long_is_answered_with_408() -> None:
     async with serving(read_all, timeouts=Timeouts(body=0.6, linger=0.2)) as s, await s.client() as client:
         await client.send(POST % 100_000)
-        async with dripping(client, b"x" * 100):
+        async with dripping(client, *each(b"x" * 100)):
             answer = await client.response()
         assert problem_of(answer)["deadline"] == "body"
         await s.ended("request_body_timeout", "body")

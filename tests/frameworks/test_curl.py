@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from sojourn.config import Bind, Config, Limits, Log, Proxy, Tls
+from tests.frameworks.promises import eventually
 from tests.frameworks.serving import Site, served
 
 
@@ -171,7 +172,7 @@ def test_the_proxy_protocol(files: Files) -> None:
     for tls, options in ((Tls(), ()), (Tls(cert=files.cert), ("--cacert", files.ca))):
         with served(app, proxy=Proxy(protocol="on"), tls=tls) as site:
             assert Curl(site, options).told("--haproxy-protocol")["client"] == "127.0.0.1"
-            assert site.served.server.runtime.registry.ended == 1
+            eventually(lambda: site.served.server.runtime.registry.ended == 1)
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from litestar import Litestar, MediaType, Request, WebSocket, get, post, websocket
 from litestar.datastructures import State
 from litestar.exceptions import WebSocketDisconnect
 from litestar.response import File, Stream
 
 from tests.frameworks.promises import BIG, Log, WebSocketPromises
+
+# The newer style is not there in the oldest version that is supported here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated inferred style")
 
 
 def make(log: Log, path: Path) -> Litestar:
