@@ -423,3 +423,16 @@ def test_empty_lines_between_requests_leave_the_connection_idle(loop: str) -> No
         assert client.silent(0.7)
         client.send(b"\r\n" + get("/2"))
         assert client.answer().body == b"/2 "
+
+
+@on_both_loops
+def test_a_connection_that_is_too_old_finishes_what_has_begun(loop: str) -> None:
+    with serving(body_app(), settings(timeouts={"lifetime": 0.3}), loop) as served:
+        with served.connect() as client:
+            client.send(b"GET /a HTTP/1.1\r\n")
+            served.until(lambda: served.connections() and served.connections()[0].due.lifetime == NEVER)
+            client.send(b"host: a\r\n\r\n")
+            got = client.answer()
+            assert (got.body, got["connection"]) == (b"/a ", "close")
+            assert client.closed()
+        assert served.ended().requests == 1

@@ -16,7 +16,7 @@ from litestar.response import File, Stream
 from tests.frameworks.promises import BIG, Log, WebSocketPromises
 
 # The newer style is not there in the oldest version that is supported here.
-pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated inferred style")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:litestar")
 
 
 def make(log: Log, path: Path) -> Litestar:

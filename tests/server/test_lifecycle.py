@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sojourn.asgi.http import HttpHandler
 from sojourn.config import Config, Drain, Limits, Timeouts
 from sojourn.events import ConnectionEnded, DrainCut, DrainPhaseChanged, RequestEnded, TaskSurvived
 from sojourn.server.lifecycle import Report
@@ -644,6 +645,32 @@ def test_hurrying_before_the_beginning_does_nothing() -> None:
     asyncio.run(main())
 
 
+def test_a_bug_met_on_the_way_ends_its_connection_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    tell = HttpHandler.begin_drain
+
+    def fails(handler: HttpHandler) -> None:
+        if handler.connection.id == 1:
+            raise LookupError("a bug")
+        tell(handler)
+
+    async def main() -> None:
+        told: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        async with scene() as s:
+            for _ in range(3):
+                s.connect().get("/slow")
+            await s.server.settle()
+            s.stop()
+            s.go.set()
+            await s.server.settle()
+            assert (await s.ended()).finished == 3
+            assert sorted(s.ends()) == ["drain_goodbye", "drain_goodbye", "internal_error"]
+            assert [type(error) for error in told] == [LookupError]
+
+    monkeypatch.setattr(HttpHandler, "begin_drain", fails)
+    asyncio.run(main())
+
+
 def test_the_phases_are_told_with_their_counts() -> None:
     async def main() -> None:
         async with scene() as s:
@@ -654,9 +681,10 @@ def test_the_phases_are_told_with_their_counts() -> None:
             await s.server.settle()
             s.stop()
             await s.server.advance(31)
+            left = pytest.approx(30.0, abs=0.2)
             assert s.server.seen(DrainPhaseChanged) == [
                 DrainPhaseChanged("finish", 60.0, requests=2, streams=1, sockets=1, idle=1),
-                DrainPhaseChanged("cut requests", pytest.approx(30.0, abs=0.2), requests=2, streams=0, sockets=0, idle=0),
+                DrainPhaseChanged("cut requests", left, requests=2, streams=0, sockets=0, idle=0),
             ]
 
     asyncio.run(main())

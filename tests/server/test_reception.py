@@ -580,10 +580,11 @@ def test_out_of_file_descriptors_it_serves_whom_it_has_and_recovers(loop: str) -
 
 @both_loops
 def test_after_a_storm_of_clients_every_connection_is_accounted_for(run: Run, files: Files) -> None:
+    context = trusting(files)
+
     async def one(served: Served, number: int) -> None:
-        secure = trusting(files) if number % 2 else None
         try:
-            client = await served.connect(secure)
+            client = await served.connect(context if number % 2 else None)
         except OSError:
             return  # refused
         match number % 5:

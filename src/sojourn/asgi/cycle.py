@@ -25,7 +25,7 @@ from sojourn.wire.http1.response import LAST_CHUNK, ResponseHead, chunk, interim
 
 if TYPE_CHECKING:
     from sojourn.asgi.http import HttpHandler
-    from sojourn.wire.http1.request import RequestParser
+    from sojourn.wire.http1.parser import RequestParser
 
 __all__ = ["HttpCycle", "Stage"]
 

@@ -14,7 +14,8 @@ from sojourn.ending import Ending, How, Phase
 from sojourn.errors import ProtocolError
 from sojourn.net.connection import Connection, Handler
 from sojourn.net.tls import tls_extension
-from sojourn.wire.http1.request import RequestParser, RequestReader
+from sojourn.wire.http1.parser import RequestParser
+from sojourn.wire.http1.reader import RequestReader
 
 if TYPE_CHECKING:
     from sojourn.asgi.site import Site
@@ -366,10 +367,11 @@ class HttpHandler(Handler):
             case "lifetime":
                 due.lifetime = NEVER
                 self.closing = True
-                if cycle is None or cycle.stage == _DONE:
-                    connection.end(Ending("max_connection_duration", connection.phase, How.LOCAL_FIN))
-                elif cycle.event_stream:
+                if cycle is not None and cycle.event_stream:
                     cycle.goodbye("max_connection_duration")
+                elif self.cycle is None and not self._reader.in_head:
+                    ending = Ending("max_connection_duration", connection.phase, How.LOCAL_FIN)
+                    connection.end(ending, linger=self._reader.in_body)
             case _:
                 setattr(due, slot, NEVER)
 

@@ -17,7 +17,7 @@ from sojourn.wire.http1.response import CONTINUE
 if TYPE_CHECKING:
     from sojourn.asgi.http import HttpHandler
     from sojourn.net.connection import Connection
-    from sojourn.wire.http1.request import RequestParser
+    from sojourn.wire.http1.parser import RequestParser
 
 __all__ = ["REQUEST_TIMEOUTS", "Inbound"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sojourn.asgi.control import RequestControl
     from sojourn.asgi.site import Site
     from sojourn.net.connection import Connection
-    from sojourn.wire.http1.request import RequestParser
+    from sojourn.wire.http1.parser import RequestParser
 
 __all__ = ["METHODS", "build_scope", "build_websocket_scope", "split_target"]
 

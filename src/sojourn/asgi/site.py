@@ -16,7 +16,7 @@ from sojourn.scopes.work import Work
 from sojourn.typing import ASGIApp, Headers
 from sojourn.wire.deflate import DeflateParams, Deflater, DeflateSettings, Inflater
 from sojourn.wire.forwarded import Forwarded
-from sojourn.wire.http1.request import ParserPool
+from sojourn.wire.http1.parser import ParserPool
 from sojourn.wire.http1.response import ResponseRenderer
 
 if TYPE_CHECKING:

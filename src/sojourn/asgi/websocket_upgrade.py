@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sojourn.asgi.http import HttpHandler
     from sojourn.asgi.site import Site
     from sojourn.net.connection import Connection
-    from sojourn.wire.http1.request import RequestParser
+    from sojourn.wire.http1.parser import RequestParser
 
 __all__ = ["NO_SCOPE", "WebSocketUpgrade"]
 

@@ -104,8 +104,7 @@ class Shutdown:
         self._set_times()
         self._tell("finish")
         for connection in self._registry:
-            if isinstance(connection.handler, HttpHandler | WebSocketHandler):
-                connection.handler.begin_drain()
+            self._act(_tell_of_drain, connection)
         if not len(self._registry):
             self._no_connections.set()
 
@@ -162,23 +161,38 @@ class Shutdown:
         if over:
             self._tell(f"cut {' '.join(kind for kind in kinds if kind != _IDLE)}")
         for connection in over:
-            cycle = _cycle(connection)
-            if cycle is not None and cycle.event_stream:
-                self._count_task(connection)
-                cycle.end_stream()  # whole, as far as it came: that is no cut
-            else:
-                self._note(connection)
-                _cut_off(connection)
+            self._act(self._cut_one, connection)
         if _REQUESTS in kinds:
             self._end_tasks()
+
+    def _cut_one(self, connection: Connection) -> None:
+        cycle = _cycle(connection)
+        if cycle is not None and cycle.event_stream:
+            self._count_task(connection)
+            cycle.end_stream()  # whole, as far as it came: that is no cut
+        else:
+            self._note(connection)
+            _cut_off(connection)
+
+    def _act(self, act: Callable[[Connection], None], connection: Connection) -> None:
+        """Do something to a connection; a bug met there ends it, and holds nobody else up."""
+        try:
+            act(connection)
+        except Exception as error:  # noqa: BLE001 - told below; the others must still be told to end
+            loop = self._site.runtime.loop
+            loop.call_exception_handler({"message": "a connection could not be drained", "exception": error})
+            connection.end(Ending("internal_error", connection.phase, How.LOCAL_ABORT, repr(error)), abort=True)
 
     def _abort(self) -> None:
         """All the time is over."""
         for connection in self._registry:
-            if connection.ending is None:
-                self._note(connection)
-            connection.end(Ending("drain_forced", connection.phase, How.LOCAL_ABORT), abort=True)
+            self._act(self._abort_one, connection)
         self._end_tasks()
+
+    def _abort_one(self, connection: Connection) -> None:
+        if connection.ending is None:
+            self._note(connection)
+        connection.end(Ending("drain_forced", connection.phase, How.LOCAL_ABORT), abort=True)
 
     def _end_tasks(self) -> None:
         """Tasks without a connection had their time: what requests left running, or what does not heed its end."""
@@ -214,6 +228,11 @@ class Shutdown:
             counts[_kind(connection)] += 1
         left = max(0.0, self._ends - self._site.runtime.ticker.now)
         self._site.runtime.bus.emit(DrainPhaseChanged(phase, left, *counts.values()))
+
+
+def _tell_of_drain(connection: Connection) -> None:
+    if isinstance(connection.handler, HttpHandler | WebSocketHandler):
+        connection.handler.begin_drain()
 
 
 def _cycle(connection: Connection) -> HttpCycle | None:

@@ -284,6 +284,7 @@ async def _run(server: Server, announce: Callable[[str], None] | None) -> int:
             server.stop()
 
     handled = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in handled}
     for number in handled:
         loop.add_signal_handler(number, stop)
     try:
@@ -301,3 +302,4 @@ async def _run(server: Server, announce: Callable[[str], None] | None) -> int:
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
+            signal.signal(number, before[number])

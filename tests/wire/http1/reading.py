@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from sojourn.config import Limits
 from sojourn.errors import ProtocolError
-from sojourn.wire.http1.request import ParserPool, RequestParser, RequestReader
+from sojourn.wire.http1.parser import ParserPool, RequestParser
+from sojourn.wire.http1.reader import RequestReader
 
 __all__ = ["Heard", "Read", "Refusal", "head", "pieces", "read"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sojourn.wire.http1.fields import FieldTable, Kind, valid_host
-from sojourn.wire.http1.request import ParserPool
+from sojourn.wire.http1.parser import ParserPool
 from tests.wire.http1.reading import head, read
 
 

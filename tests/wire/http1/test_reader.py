@@ -6,7 +6,8 @@ import pytest
 
 from sojourn.config import Limits
 from sojourn.errors import ProtocolError
-from sojourn.wire.http1.request import ParserPool, RequestReader
+from sojourn.wire.http1.parser import ParserPool
+from sojourn.wire.http1.reader import RequestReader
 from tests.wire.http1.reading import Sink, head, pieces, read
 
 POST = b"POST / HTTP/1.1"

@@ -6,7 +6,7 @@ import h11
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sojourn.wire.http1.request import ParserPool
+from sojourn.wire.http1.parser import ParserPool
 from tests.wire.http1.reading import Heard, pieces, read
 
 #: One for all examples: what one connection leaves in a parser must not be seen by the next.
