@@ -18,7 +18,7 @@ DOCS    := .venv/.stamp-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench drill conformance docs clean
+.PHONY: help setup demo test check bench conformance docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,9 +39,6 @@ check: $(TEST) ## lint, format, types, architecture; under a minute
 
 bench: $(BENCH) ## measure against other servers (ARGS=)
 	@$(BIN)/python -m bench $(ARGS)
-
-drill: $(TEST) $(SYSTEM) ## break real processes and check the promises (ARGS="-k name")
-	@$(BIN)/python -m pytest drills -o faulthandler_timeout=600 $(ARGS)
 
 conformance: $(TEST) $(SYSTEM) ## run the WebSocket conformance suite
 	@$(BIN)/python -m conformance.autobahn $(ARGS)

@@ -119,7 +119,9 @@ class Timeouts(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
         seconds("Request head complete: from accept for the first, from its first byte for the next. Absolute."),
     ] = 10.0
     body_idle: Annotated[float | None, seconds("No body byte arrived while the application reads.")] = 30.0
-    body: Annotated[float | None, seconds("Whole request body, from the end of the head; a hard ceiling.")] = None
+    body: Annotated[
+        float | None, seconds("The application's waiting for the request body, in all; a hard ceiling.")
+    ] = None
     response_start: Annotated[float | None, seconds("The application must begin its answer.")] = 60.0
     handler: Annotated[float | None, seconds("Whole request, from the end of its head; usually set per route.")] = None
     stream_idle: Annotated[float | None, seconds("No byte either way once the answer has begun.")] = 300.0

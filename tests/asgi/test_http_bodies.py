@@ -51,6 +51,12 @@ def test_a_body_arrives_in_order_and_its_end_is_told_once(loop: str) -> None:
                 client.send(piece)
             assert client.answer().body == b"helloworld"
             assert {message["type"] for message in messages} == {"http.request"}
+            for message in messages:
+                assert {key: type(value) for key, value in message.items()} == {
+                    "type": str,
+                    "body": bytes,
+                    "more_body": bool,
+                }
             assert [message["more_body"] for message in messages] == [True] * (len(messages) - 1) + [False]
 
 
@@ -505,3 +511,23 @@ def test_httpx_gets_the_early_answer_to_a_large_upload() -> None:
     with serving(body_app(), config) as served, httpx.Client(trust_env=False) as pool:
         got = pool.post(f"http://127.0.0.1:{served.port}/", content=(b"x" * 100_000 for _ in range(200)))
         assert got.status_code == 413
+
+
+@on_both_loops
+def test_early_hints_wait_for_a_client_that_does_not_read(loop: str) -> None:
+    sent: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for number in range(1000):
+            await send({"type": "http.response.early_hint", "links": [b"<" + b"x" * 20_000 + b">"]})
+            sent.append(number)
+        await answer(send)
+
+    with serving(app, settings(timeouts={"disconnect_grace": 0.1}), loop) as served:
+        client = served.connect(receive_buffer=10_000).send(get())
+        served.until(lambda: served.connections() and one_connection(served).blocked)
+        time.sleep(0.1)
+        assert len(sent) < 900
+        assert served.call(lambda: next(iter(served.server.runtime.registry)).buffered) < 200_000
+        client.reset()
+        served.ended()

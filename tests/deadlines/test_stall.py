@@ -136,8 +136,8 @@ SERVER = """
 
     config = sojourn.Config(
         bind=Bind(port=0),
-        timeouts=Timeouts(header=1.5, body_idle=1.5, keep_alive=1.5),
-        websocket=WebSocket(ping_interval=1.0, ping_timeout=1.5, ping_misses=1),
+        timeouts=Timeouts(header=2.8, body_idle=2.8, keep_alive=2.8),
+        websocket=WebSocket(ping_interval=1.0, ping_timeout=2.8, ping_misses=1),
         log=Log(access="off", level="warning"),
     )
     sys.exit(sojourn.run(app=app, config=config, announce=lambda addresses: print(addresses, flush=True)))
@@ -146,7 +146,7 @@ SERVER = """
 
 @pytest.fixture
 def stoppable(tmp_path: Path):
-    """A server in a process of its own, with deadlines of 1.5 s, and its address."""
+    """A server in a process of its own, with deadlines of 2.8 s, and its address."""
     script = tmp_path / "served.py"
     script.write_text(textwrap.dedent(SERVER))
     process = subprocess.Popen(
@@ -181,7 +181,8 @@ def test_a_process_that_is_stopped_for_seconds_ends_nobody_when_it_goes_on(
             await client.send(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\n1")
         for client in idle:
             await client.get()
-            assert (await client.response()).body == b"ok"
+            answer = await client.response()
+            assert (answer.status, answer.body) == (200, b"ok"), answer
         for websocket in sockets:
             assert (await websocket.upgrade()).status == 101
         process.send_signal(signal.SIGSTOP)
@@ -195,7 +196,8 @@ def test_a_process_that_is_stopped_for_seconds_ends_nobody_when_it_goes_on(
         for client in idle:
             await client.get()
         for client in (*heads, *bodies, *idle):
-            assert (await client.response()).body == b"ok"
+            answer = await client.response()
+            assert (answer.status, answer.body) == (200, b"ok"), answer
         for websocket in sockets:
             await websocket.send_frame(websocket.PING, b"alive?")
             while (frame := await websocket.frame()) is not None and frame.opcode == websocket.PING:

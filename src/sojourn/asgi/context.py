@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from sojourn.asgi.control import RequestControl
+from sojourn.asgi.inbound import REQUEST_LIMITS, REQUEST_TIMEOUTS
 from sojourn.asgi.site import CURRENT
 
 __all__ = ["current_request", "limits", "timeouts"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Of a request, and of a WebSocket.
+_TIMEOUTS: Final = (*REQUEST_TIMEOUTS, "idle", "write")
 
 
 def current_request() -> RequestControl | None:
@@ -34,11 +39,19 @@ def timeouts(**seconds: float | None) -> Callable[[F], F]:
     Args:
         seconds: As in :meth:`RequestControl.set_timeout`; None takes a limit away.
 
+    Raises:
+        ValueError: There is no such timeout, or one is not above zero.
+
     Example:
         >>> @timeouts(handler=2.5)
         ... async def report(request):
         ...     return "done"
     """
+    for name, value in seconds.items():
+        if name not in _TIMEOUTS:
+            raise ValueError(f"there is no timeout {name!r}; there are {', '.join(_TIMEOUTS)}")
+        if value is not None and not value > 0:
+            raise ValueError(f"timeout {name} must be above zero, not {value!r}")
     return _decorator(lambda request: [request.set_timeout(name, value) for name, value in seconds.items()])
 
 
@@ -51,12 +64,28 @@ def limits(**values: int | None) -> Callable[[F], F]:
     Args:
         values: As in :meth:`RequestControl.set_limit`; None takes a limit away.
 
+    Raises:
+        ValueError: There is no such limit, or one is negative.
+
     Example:
         >>> @limits(body=None)
         ... async def upload(request):
         ...     return "stored"
     """
+    for name, value in values.items():
+        if name not in REQUEST_LIMITS:
+            raise ValueError(f"there is no limit {name!r}; there are {', '.join(REQUEST_LIMITS)}")
+        if value is not None and value < 0:
+            raise ValueError(f"limit {name} can't be negative: {value!r}")
     return _decorator(lambda request: [request.set_limit(name, value) for name, value in values.items()])
+
+
+def _runs_in(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is the thread of a loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:  # no loop runs here
+        return False
 
 
 def _decorator(apply: Callable[[RequestControl], object]) -> Callable[[F], F]:
@@ -79,8 +108,11 @@ def _decorator(apply: Callable[[RequestControl], object]) -> Callable[[F], F]:
             def wrapped(*args: Any, **kwargs: Any) -> Any:
                 request = CURRENT.get(None)
                 if request is not None:
-                    # A plain function may run in a thread; the slots belong to the loop.
-                    request.connection.runtime.loop.call_soon_threadsafe(apply, request)
+                    loop = request.connection.runtime.loop
+                    if _runs_in(loop):
+                        apply(request)
+                    else:  # it runs in a thread; the slots belong to the loop
+                        loop.call_soon_threadsafe(apply, request)
                 return function(*args, **kwargs)
 
         return cast(F, wrapped)

@@ -184,8 +184,12 @@ class HttpCycle(Inbound):
                 return
         elif kind == "http.response.early_hint":
             if stage == 0:
+                if self._lost:
+                    raise self._gone()
                 if not self._http10:
                     self._connection.write(interim(103, [(b"link", link) for link in message.get("links", ())]))
+                    if self._connection.blocked:
+                        await self._connection.writable()
                 return
         else:
             raise ApplicationError(f"{kind!r} is no ASGI message of an HTTP application")

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from sojourn.net.connection import Connection
     from sojourn.wire.http1.parser import RequestParser
 
-__all__ = ["REQUEST_TIMEOUTS", "Inbound"]
+__all__ = ["REQUEST_LIMITS", "REQUEST_TIMEOUTS", "Inbound"]
 
 #: Names that ``set_timeout`` and ``set_limit`` take for an HTTP request.
 REQUEST_TIMEOUTS = ("handler", "response_start", "stream_idle", "body_idle", "body", "write_idle")
-_LIMITS = ("body", "body_min_rate", "write_min_rate")
+REQUEST_LIMITS = ("body", "body_min_rate", "write_min_rate")
 
 
 #: What a piece of a body takes in memory beside its bytes: a body may come in pieces of one byte.
@@ -273,8 +273,8 @@ class Inbound(RequestControl):
             self._connection.arm("stream", seconds)
 
     def set_limit(self, name: str, value: int | None) -> None:
-        if name not in _LIMITS:
-            raise ValueError(f"a request has no limit {name!r}; there are {', '.join(_LIMITS)}")
+        if name not in REQUEST_LIMITS:
+            raise ValueError(f"a request has no limit {name!r}; there are {', '.join(REQUEST_LIMITS)}")
         if value is not None and value < 0:
             raise ValueError(f"limit {name} can't be negative: {value!r}")
         if self.stage != 4:

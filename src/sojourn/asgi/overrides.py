@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sojourn.clock import NEVER
 from sojourn.config import Config, Route
 from sojourn.errors import ConfigError
 
-__all__ = ["Overrides", "RouteTable"]
+__all__ = ["PER_REQUEST", "Overrides", "RouteTable"]
 
 _REMEMBERED: Final = 1024
+
+#: The keys that are looked up for each request. All others are needed before the path is known, or belong to the
+#: connection or the worker.
+PER_REQUEST: Final = {
+    "timeouts": frozenset({"body", "body_idle", "handler", "response_start", "stream_idle", "write_idle"}),
+    "limits": frozenset({"body", "body_min_rate", "write_min_rate"}),
+    "websocket": frozenset(
+        {
+            "close",
+            "compression",
+            "idle",
+            "inflate_ratio",
+            "message",
+            "open",
+            "ping_interval",
+            "ping_misses",
+            "ping_timeout",
+            "write",
+        }
+    ),
+}
 
 
 class Overrides:
@@ -43,10 +63,10 @@ class RouteTable:
     """The ``[[routes]]`` of the configuration, looked up by path. The first that matches counts.
 
     Args:
-        config: The configuration; an unknown key in a route is refused.
+        config: The configuration.
 
     Raises:
-        ConfigError: A route names a key that its group does not have.
+        ConfigError: A route sets a key that does not exist or can't differ per route, or a timeout that is not above 0.
     """
 
     __slots__ = ("_known", "_routes")
@@ -54,14 +74,16 @@ class RouteTable:
     def __init__(self, config: Config) -> None:
         self._routes: list[tuple[Route, Overrides]] = []
         for number, route in enumerate(config.routes):
-            for name, group in (
-                ("timeouts", config.timeouts),
-                ("limits", config.limits),
-                ("websocket", config.websocket),
-            ):
-                for key in getattr(route, name):
-                    if key not in group.__struct_fields__:
-                        raise ConfigError(f"there is no such key in {name}", key=f"routes[{number}].{name}.{key}")
+            for group, allowed in PER_REQUEST.items():
+                for key, value in getattr(route, group).items():
+                    if key not in allowed:
+                        known = key in getattr(config, group).__struct_fields__
+                        problem = f"can't differ per route: set {group}.{key} for all" if known else "no such key"
+                    elif group == "timeouts" and value != "none" and not value > 0:
+                        problem = f"{value!r} is not above 0; write none for no limit"
+                    else:
+                        continue
+                    raise ConfigError(problem, key=f"routes[{number}].{group}.{key}")
             self._routes.append(
                 (route, Overrides(_plain(route.timeouts), _plain(route.limits), _plain(route.websocket)))
             )
@@ -86,8 +108,3 @@ class RouteTable:
             if path == route.path or (route.path.endswith("*") and path.startswith(route.path[:-1])):
                 return overrides
         return None
-
-
-def moment(now: float, timeout: float | None) -> float:
-    """A deadline ``timeout`` seconds ahead; NEVER for None."""
-    return NEVER if timeout is None else now + timeout

@@ -39,6 +39,8 @@ _OPEN: Final = State.OPEN
 _WANTED: Final = ("ws_closed_by_app", "upgrade_denied")
 #: Told to the application when no close frame came (RFC 6455 section 7.1.5).
 _ABNORMAL: Final = 1006
+#: One for all: that any byte counts as life makes a payload to tell pings apart needless.
+_PING: Final = encode_ping()
 _VIOLATIONS: Final = {1007: "ws_invalid_data", 1009: "ws_message_too_big"}
 
 
@@ -342,12 +344,12 @@ class WebSocketHandler(WebSocketUpgrade):
     def deadline_passed(self, slot: str, now: float) -> None:
         connection, due = self.connection, self.connection.due
         match slot:
+            case "ping":
+                self._beat(now)
             case "ws_open":
                 ending = Ending("handshake_timeout", Phase.UPGRADE, How.TIMEOUT, "websocket.open")
                 self._refuse(504, ending)
                 self.cancel(ending.reason)
-            case "ping":
-                self._beat(now)
             case "ws_idle":
                 self._check_idle(now)
             case "ws_close":
@@ -386,7 +388,7 @@ class WebSocketHandler(WebSocketUpgrade):
         if connection.reading_paused:
             # Its bytes wait in the kernel because the application does not take them: no reason to doubt the client.
             # The ping goes out all the same, because the kernel notices by it when nobody is there any more.
-            connection.write(encode_ping())
+            connection.write(_PING)
             heartbeat.excuse(now)
         else:
             # What the kernel of a client that is behind acknowledges is life too: the ping stands behind it in line.
@@ -394,7 +396,7 @@ class WebSocketHandler(WebSocketUpgrade):
             last = connection.last_read if outbox is None else max(connection.last_read, outbox.progress.last_progress)
             beat = heartbeat.look(now, last)
             if beat is Beat.PING:
-                connection.write(encode_ping())
+                connection.write(_PING)
             elif beat is Beat.END:
                 ending = Ending("pong_timeout", Phase.WEBSOCKET, How.TIMEOUT, "websocket.ping_timeout")
                 connection.end(ending, abort=True)

@@ -184,7 +184,7 @@ class Connection:
 
     def passed_by(self, now: float) -> float:
         """The next deadline; called by the wheel at least once a lap."""
-        if self.outbox is None and self.ending is None and self._waiting():
+        if self.outbox is None and self.transport is not None and self.ending is None and self._waiting():
             # Less than the high watermark, so nobody was told; but some bytes wait, and that too has an end.
             self._measure(now)
         return self.due.soonest()

@@ -15,9 +15,10 @@ from sojourn.policy.wheel import Wheel
 
 __all__ = ["Runtime"]
 
-#: Longest and shortest lap of the wheel, in seconds. A lap is how long a peer may be behind with less than the high
-#: watermark before that is noticed; a look at an idle connection costs a microsecond.
-_LAP = (1.0, 10.0)
+#: Shortest and longest lap of the wheel, in seconds. In between it is write_idle: bytes below the high watermark that a
+#: peer does not take are noticed within a lap, so it is ended after once to twice write_idle. A shorter lap would be
+#: more exact, and cost every idle connection a look of two microseconds the more often.
+_SHORTEST_LAP, _LONGEST_LAP = 1.0, 30.0
 
 
 class Runtime:
@@ -40,8 +41,7 @@ class Runtime:
         #: What was set before the server started. Requests get copies of it, so what one sets no other sees.
         self.context = copy_context()
         self.registry = Registry(bus)
-        shortest, longest = _LAP
-        lap = max(shortest, min((config.timeouts.write_idle or longest * 3) / 3, longest))
+        lap = max(_SHORTEST_LAP, min(config.timeouts.write_idle or _LONGEST_LAP, _LONGEST_LAP))
         self.wheel: Wheel[Connection] = Wheel(ticker.now, TICK, round(lap / TICK))
 
     def start(self) -> None:

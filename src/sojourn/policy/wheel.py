@@ -53,6 +53,13 @@ class Wheel(Generic[M]):
         """Put a member where it is found at ``due``, or within a lap, wherever it stood before."""
         if member.looked_at != NEVER:
             self.remove(member)
+        self._put(member, due)
+
+    def sooner(self, member: M, due: float) -> None:
+        """A deadline of a member became earlier than its place: ``due < member.looked_at``."""
+        self.add(member, due)
+
+    def _put(self, member: M, due: float) -> None:
         # The slot that begins at or after the deadline, so that it is never found early in its last slot; at most a
         # lap ahead; never in the past.
         slot = last = self._position + self._slots - 1
@@ -64,10 +71,6 @@ class Wheel(Generic[M]):
             slot = min(max(slot, self._position), last)
         member.looked_at = self._start + slot * self.tick
         self._buckets[slot % self._slots][member] = None
-
-    def sooner(self, member: M, due: float) -> None:
-        """A deadline of a member became earlier than its place: ``due < member.looked_at``."""
-        self.add(member, due)
 
     def remove(self, member: M) -> None:
         """Forget a member; nothing happens when it is not there."""
@@ -98,7 +101,7 @@ class Wheel(Generic[M]):
                 if moment <= now:
                     due.append(member)
                 else:
-                    self.add(member, moment)
+                    self._put(member, moment)
         return due
 
     def __len__(self) -> int:

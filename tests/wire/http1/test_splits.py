@@ -150,6 +150,17 @@ def test_any_split_of_a_damaged_request_has_the_outcome_of_the_whole(
         assert parts.refusal.reason == whole.refusal.reason
     else:
         assert parts.rest == whole.rest
+        if not whole.rest and all(heard.complete and not heard.upgrade for heard in whole.requests):
+            assert taken_by_h11(damaged)
+
+
+def taken_by_h11(data: bytes) -> bool:
+    """Whether h11 accepts it; an empty line between requests, which it does not ignore, is none of its refusals."""
+    try:
+        by_h11(data)
+    except h11.RemoteProtocolError as error:
+        return str(error) == "no request line received"
+    return True
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from sojourn.asgi.overrides import PER_REQUEST
 from sojourn.config import Route
 from sojourn.errors import ConfigError
 from sojourn.server.settings import values
@@ -13,29 +14,8 @@ from sojourn.server.settings.keys import closest, keys
 
 __all__ = ["GROUPS", "overridable", "read"]
 
-#: The keys that are looked up for each request. All others are needed before the path is known, or belong to the
-#: connection or the worker. A test compares this with what ``sojourn.asgi`` looks up.
-_OVERRIDABLE: Final = {
-    "timeouts": frozenset({"body", "body_idle", "handler", "response_start", "stream_idle", "write_idle"}),
-    "limits": frozenset({"body", "body_min_rate", "write_min_rate"}),
-    "websocket": frozenset(
-        {
-            "close",
-            "compression",
-            "idle",
-            "inflate_ratio",
-            "message",
-            "open",
-            "ping_interval",
-            "ping_misses",
-            "ping_timeout",
-            "write",
-        }
-    ),
-}
-
 #: The groups a route may override.
-GROUPS: Final = tuple(_OVERRIDABLE)
+GROUPS: Final = tuple(PER_REQUEST)
 
 _NAMES: Final = ("path", "methods", *GROUPS)
 
@@ -45,7 +25,7 @@ _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 
 def overridable(path: str) -> bool:
     """Whether a route may set this key."""
     group, _, name = path.partition(".")
-    return name in _OVERRIDABLE.get(group, ())
+    return name in PER_REQUEST.get(group, ())
 
 
 def read(source: Source, problems: list[ConfigError]) -> tuple[tuple[Route, ...], list[str]]:
@@ -131,5 +111,5 @@ class _Reader:
     def _why_not(self, group: str, path: str) -> str:
         if path in keys():
             return f"can't differ per route: set {path} for all"
-        near = closest(path.partition(".")[2], sorted(_OVERRIDABLE[group]))
+        near = closest(path.partition(".")[2], sorted(PER_REQUEST[group]))
         return f"no such key; did you mean {near}?" if near else "no such key"
