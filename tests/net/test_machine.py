@@ -45,6 +45,8 @@ CONFIG = Config(
 #: After drain.total: the close of an aborted socket, and a tick or two.
 CLOSING = 2.0
 MOST_CLIENTS = 8
+#: The largest answer of the applications, the watermark, and the queue of a WebSocket.
+MOST_BUFFERED = 300_000 + 64 * 1024 + 8 * 50_000
 HEAD = b"POST %b HTTP/1.1\r\nhost: test\r\n"
 BODIES = {
     "none": b"GET %b HTTP/1.1\r\nhost: test\r\n\r\n",
@@ -219,6 +221,8 @@ class ConnectionMachine(RuleBasedStateMachine):
             handler = type(connection.handler).__name__
             assert armed, f"{handler} in {connection.phase.name} waits without deadline: {connection.ending}"
             assert connection.looked_at < NEVER
+            assert not connection.blocked or {"write", "close"} & armed.keys(), "nobody watches a peer that is behind"
+            assert connection.buffered < MOST_BUFFERED, "answers pile up for a client that does not take them"
             moment, slot = connection.due.earliest()
             assert moment > runtime.ticker.now - 0.45, f"{slot} is overdue"
         assert len(runtime.wheel) == len(runtime.registry)

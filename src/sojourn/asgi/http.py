@@ -37,7 +37,7 @@ class HttpHandler(Handler):
         site: What is served.
     """
 
-    __slots__ = ("_cycle", "_discarded", "_reader", "_sent_at_eof", "armed", "closing", "site")
+    __slots__ = ("_cycle", "_discarded", "_held", "_reader", "_sent_at_eof", "armed", "closing", "site")
 
     protocol = "http"
 
@@ -55,6 +55,8 @@ class HttpHandler(Handler):
         self._sent_at_eof: int | None = None
         #: Bytes thrown away after an early answer; None while nothing is.
         self._discarded: int | None = None
+        #: Whether the next request waits until the client has taken the answer before it.
+        self._held = False
 
     # The transport
 
@@ -99,6 +101,8 @@ class HttpHandler(Handler):
         self._sent_at_eof = connection.bytes_out
         if not reader.rest:
             self.closing = True
+        elif self._held:
+            return  # it has asked for more than it has taken: it is there
         if cycle is None or (not cycle.begun and not reader.in_body):
             # Nothing is in hand, or it waits for a slot: with nobody to see the answer, it is not worth one.
             connection.end(self.cause_of_eof(How.FIN))
@@ -262,6 +266,10 @@ class HttpHandler(Handler):
 
     def _idle(self, connection: Connection, reader: RequestReader) -> None:
         """The request is over on both sides: wait for the next one, or go on with it."""
+        if connection.blocked:
+            # Before it has taken this answer the client gets no other: answers to pipelined requests can't pile up.
+            self._held = True
+            return
         connection.phase = Phase.IDLE
         moment = connection.runtime.ticker.now + self.site.keep_alive
         connection.due.keep_alive = moment
@@ -270,6 +278,13 @@ class HttpHandler(Handler):
         reader.busy = False
         if reader.rest or connection.reading_paused:
             self._go_on()
+
+    def resume_writing(self) -> None:
+        connection = self.connection
+        connection.resume_writing()
+        if self._held and not connection.blocked and connection.ending is None:
+            self._held = False
+            self._idle(connection, self._reader)
 
     def _go_on(self) -> None:
         """Read what the client has pipelined."""
