@@ -275,7 +275,7 @@ async def test_an_application_that_asks_for_ever_does_not_hold_the_loop_and_is_c
         client.close_frame()
         await served.ended()
         await until(lambda: asked > 100)
-        await served.pass_time(3.2)
+        await served.pass_time(3.6)
         await until(lambda: not served.server.work.running)
 
 
@@ -490,6 +490,6 @@ async def test_the_application_can_change_its_own_idle_and_write_limits_and_noth
         assert controls[0].connection_id == served.connection.id
         assert controls[0]._setting("write") == 3.0
         assert not controls[0].draining.is_set()
-        await served.pass_time(5.2)
+        await served.pass_time(5.6)
         assert await client.closed() == (1001, "idle")
         assert (await served.next(DeadlineMissed)).seconds == 5.0

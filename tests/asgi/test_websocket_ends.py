@@ -188,9 +188,9 @@ async def test_a_client_that_never_answers_our_close_frame_is_cut_after_the_dead
     async with serving(app, Config(websocket=WebSocket(close=5.0))) as served:
         client = await served.connect()
         assert await client.closed() == (1000, "")
-        await served.pass_time(4.8)
+        await served.pass_time(4.6)
         assert len(served.server.runtime.registry) == 1
-        await served.pass_time(0.4)
+        await served.pass_time(0.8)
         ended = await served.ended()
         assert books(ended) == ("ws_close_timeout", "cX", 1000, None)
         assert (await served.next(DeadlineMissed)).deadline == "websocket.close"
@@ -302,7 +302,7 @@ async def test_a_client_that_goes_on_sending_after_its_violation_can_read_the_cl
             client.write(bytes(50_000))
             await asyncio.sleep(0)
         assert (await client.closed())[0] == 1009
-        await served.pass_time(1.2)
+        await served.pass_time(1.6)
         client.leave()
         assert books(await served.ended())[0] == "ws_message_too_big"
 
@@ -436,7 +436,7 @@ async def test_an_application_that_never_receives_is_cancelled_after_the_grace()
         await served.ended()
         await served.pass_time(2.8)
         assert ends == []
-        await served.pass_time(0.4)
+        await served.pass_time(0.8)
         await until(lambda: ends)
         assert ends == ["ws_eof_no_close"]
         assert not served.seen(ApplicationFailed)
@@ -487,7 +487,7 @@ async def test_an_idle_websocket_is_closed_and_only_messages_count() -> None:
             client.write(client_frame(PONG, b""))
             client.write(client_frame(PING, b""))
             await until(lambda: served.connection.last_read == served.server.runtime.ticker.now)
-        await served.pass_time(2.2)
+        await served.pass_time(2.8)
         while (frame := await client.frame()).opcode in (PING, PONG):
             pass
         assert frame[:2] == (CLOSE, b"\x03\xe9idle")
@@ -516,7 +516,7 @@ async def test_a_websocket_the_application_sends_on_is_not_idle() -> None:
             await served.pass_time(8)
             go.set()
             assert await client.text() == "tick"
-        await served.pass_time(10.2)
+        await served.pass_time(10.6)
         assert await client.closed() == (1001, "idle")
 
 
@@ -525,7 +525,7 @@ async def test_a_lifetime_ends_with_1001() -> None:
     config = Config(timeouts=Timeouts(lifetime=100.0), websocket=WebSocket(ping_interval=None))
     async with serving(Told(), config) as served:
         client = await served.connect()
-        await served.pass_time(89.8)
+        await served.pass_time(89.6)
         assert served.connection.phase is Phase.WEBSOCKET
         for _ in range(105):  # it is jittered by a tenth
             if served.connection.phase is Phase.WEBSOCKET:

@@ -319,9 +319,9 @@ async def test_an_application_that_does_not_answer_in_time_is_504_and_cancelled(
     async with serving(app) as served:
         connecting = asyncio.ensure_future(served.connect())
         await until(lambda: len(served.server.runtime.registry) and served.connection.phase is Phase.UPGRADE)
-        await served.pass_time(9.8)
+        await served.pass_time(9.6)
         assert not connecting.done()
-        await served.pass_time(0.4)
+        await served.pass_time(0.8)
         client = await connecting
         assert client.status == 504
         assert (await problem_of(client))["reason"] == "handshake_timeout"
@@ -346,7 +346,7 @@ async def test_a_client_that_reset_unnoticed_while_it_was_not_read_is_answered_i
         await until(lambda: len(served.server.runtime.registry) and served.connection.reading_paused)
         served.clients[0].reset()
         await asyncio.gather(connecting, return_exceptions=True)
-        await served.pass_time(10.2)
+        await served.pass_time(10.6)
         assert (await served.ended()).ending.reason == "handshake_timeout"
 
 
@@ -363,7 +363,7 @@ async def test_a_denial_that_does_not_end_in_time_is_cut() -> None:
     async with serving(app) as served:
         client = await served.connect()
         assert await client.reader.readexactly(10) == b"5\r\nfirst\r\n"
-        await served.pass_time(10.2)
+        await served.pass_time(10.6)
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
             await client.reader.readexactly(1)
         assert (await served.ended()).ending.reason == "handshake_timeout"
@@ -397,7 +397,7 @@ async def test_a_client_that_leaves_before_the_answer_is_noticed() -> None:
         assert told[0] == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
         assert isinstance(told[1], OSError)
         assert served.server.work.running
-        await served.pass_time(3.2)
+        await served.pass_time(3.6)
         await until(lambda: not served.server.work.running)
         assert not served.seen(ApplicationFailed)
 
@@ -509,6 +509,6 @@ async def test_a_route_has_its_own_settings() -> None:
         connecting = asyncio.ensure_future(served.connect("/fast"))
         await until(lambda: served.server.runtime.registry.get(4))
         await until(lambda: served.server.runtime.registry.get(4).phase is Phase.UPGRADE)
-        await served.pass_time(1.2)
+        await served.pass_time(1.6)
         assert (await connecting).status == 504
         assert (await served.next(DeadlineMissed)).seconds == 1.0

@@ -40,17 +40,18 @@ async def test_a_client_that_never_pongs_is_suspect_and_then_dead_with_pong_time
     app = Told()
     async with serving(app, CONFIG) as served:
         client = await served.connect()
-        await served.pass_time(19.8)
-        assert served.connection.bytes_out == (before := served.connection.bytes_out)
-        await served.pass_time(0.4)
+        before = served.connection.bytes_out
+        await served.pass_time(19.6)
+        assert served.connection.bytes_out == before
+        await served.pass_time(1.6)  # pings wait up to a second for each other
         assert served.connection.bytes_out == before + 2
         assert (await client.frame())[:2] == (PING, b"")
         assert life(served) is Life.NORMAL
         await served.pass_time(10)
         assert life(served) is Life.SUSPECT
-        await served.pass_time(9.6)
+        await served.pass_time(9)
         assert len(served.server.runtime.registry) == 1
-        await served.pass_time(0.6)
+        await served.pass_time(1.6)
         ended = await served.ended()
         assert (ended.ending.reason, ended.ending.code, ended.ending.how) == ("pong_timeout", "NW", How.TIMEOUT)
         missed = await served.next(DeadlineMissed)
@@ -114,7 +115,7 @@ async def test_a_client_whose_bytes_are_not_read_is_pinged_and_not_blamed() -> N
         client.write(client_frame(1, b"x") * 300)
         await until(lambda: served.connection.reading_paused)
         before = served.connection.bytes_out
-        await served.pass_time(61)
+        await served.pass_time(64)  # pings wait up to a second for each other
         assert served.connection.bytes_out == before + 3 * 2
         assert life(served) is Life.NORMAL
         go.set()

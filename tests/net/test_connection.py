@@ -532,6 +532,41 @@ def test_senders_that_wait_learn_of_the_end(how: str) -> None:
     play(scene, IDLE_ONLY)
 
 
+def test_messages_that_were_still_queued_count_as_unsent() -> None:
+    async def scene(stage: Scene) -> None:
+        await fill(stage)
+        (connection,) = stage.runtime.registry
+        assert connection.outbox is not None
+        queued = connection.outbox.enqueue(stage.loop, b"y" * 500, stage.runtime.ticker.now)
+        assert connection.buffered == 100_500
+        connection.end(GONE, abort=True)
+        assert isinstance(queued.exception(), ClientDisconnected)
+
+    end = play(scene, IDLE_ONLY).end
+    assert (end.unsent, end.bytes_out) == (100_500, 0)
+
+
+def test_queued_messages_leave_before_who_waits_for_room_goes_on() -> None:
+    async def scene(stage: Scene) -> None:
+        transport = await fill(stage)
+        (connection,) = stage.runtime.registry
+        assert connection.outbox is not None
+        messages = [bytes([letter]) * 40_000 for letter in b"abc"]
+        queued = [connection.outbox.enqueue(stage.loop, message, 0.0) for message in messages]
+        waiting = stage.loop.create_task(connection.writable())
+        await stage.turns()
+        transport.peer.take(90_000)
+        await stage.turns()
+        assert [future.done() for future in queued] == [True, True, False]
+        assert not waiting.done()
+        transport.peer.take_all()
+        await stage.turns()
+        assert waiting.done()
+        assert bytes(transport.peer.received) == b"x" * 100_000 + b"".join(messages)
+
+    play(scene, IDLE_ONLY)
+
+
 # --- reading
 
 

@@ -401,7 +401,7 @@ class WebSocketHandler(WebSocketUpgrade):
                 ending = Ending("pong_timeout", Phase.WEBSOCKET, How.TIMEOUT, "websocket.ping_timeout")
                 connection.end(ending, abort=True)
                 return
-        connection.due.ping = heartbeat.due
+        connection.due.ping = heartbeat.meeting
 
 
 def _says_gone(error: BaseException) -> bool:

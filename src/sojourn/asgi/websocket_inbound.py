@@ -216,7 +216,7 @@ class WebSocketInbound(Handler, RequestControl):
         if heartbeat is not None and self.state is _OPEN:
             now = self.connection.runtime.ticker.now
             heartbeat.pong(now)
-            self.connection.arm("ping", heartbeat.due - now)
+            self.connection.arm("ping", heartbeat.meeting - now)
 
     def resume_writing(self) -> None:
         pong, self._pong = self._pong, None

@@ -301,12 +301,12 @@ class Connection:
 
     def _measure(self, now: float) -> None:
         """From now on the peer is behind, and its progress is watched."""
-        grace = self.runtime.config.limits.rate_grace
+        timeouts, limits = self.runtime.config.timeouts, self.runtime.config.limits
         if self.handler is not None:
             idle, rate = self.handler.patience()
         else:
-            idle, rate = None, None
-        self.outbox = Outbox(Progress(now, self._moved(), idle, rate, grace))
+            idle, rate = timeouts.write_idle, limits.write_min_rate
+        self.outbox = Outbox(Progress(now, self._moved(), idle, rate, limits.rate_grace))
         if self.ending is None:
             self.due.write = self._next_sample(now, self.outbox.progress)
 
@@ -375,6 +375,7 @@ class Connection:
                 self.handler.ending(ending)
         finally:
             if self.outbox is not None:
+                self.unsent += self.outbox.queued_bytes
                 self.outbox.wake(ClientDisconnected(ending.reason))
             self._close(abort, linger)
 
@@ -385,12 +386,14 @@ class Connection:
             if abandon is not None:
                 abandon()
             self.lost(None)
-        elif abort:
+            return
+        if abort:
             self._reset()
-        elif linger and transport.can_write_eof():
-            if self.reading_paused:
-                self.reading_paused = False
-                self.runtime.context.copy().run(transport.resume_reading)
+            return
+        if linger and self.reading_paused:
+            self.reading_paused = False
+            self.runtime.context.copy().run(transport.resume_reading)
+        if linger and transport.can_write_eof():
             try:
                 transport.write_eof()
             except OSError:  # reset meanwhile, unnoticed because nothing was read: there is nobody to linger for

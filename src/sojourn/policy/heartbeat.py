@@ -9,8 +9,13 @@ Any byte from the peer is life. After ``interval`` seconds of silence a ping is 
 from __future__ import annotations
 
 from enum import Enum
+from math import ceil
+from typing import Final
 
 __all__ = ["Beat", "Heartbeat", "Life"]
+
+#: Seconds between two moments at which peers are pinged.
+_GRAIN: Final = 1.0
 
 
 class Life(Enum):
@@ -41,10 +46,11 @@ class Heartbeat:
             came together are not pinged together for ever.
     """
 
-    __slots__ = ("_early", "_interval", "_misses", "_pinged_at", "_timeout", "due", "missed", "round_trip")
+    __slots__ = ("_early", "_grain", "_interval", "_misses", "_pinged_at", "_timeout", "due", "missed", "round_trip")
 
     def __init__(self, interval: float, timeout: float, misses: int, now: float, jitter: float = 0.0) -> None:
         self._interval = interval
+        self._grain = min(_GRAIN, interval / 20)
         self._timeout = timeout
         self._misses = misses
         # Seconds by which the silence before the first ping is shorter.
@@ -57,6 +63,18 @@ class Heartbeat:
         self.missed = 0
         #: Seconds from the last answered ping to its pong, to the tick; None before the first.
         self.round_trip: float | None = None
+
+    @property
+    def meeting(self) -> float:
+        """When to look: ``due``; before a ping put off, by a twentieth of the interval at most, to a moment peers share.
+
+        Their pings then leave in one go and their pongs are read in one go. At 5,000 peers that saves most of the
+        processor time of pings one by one, which goes to waking up and to memory that has gone cold.
+        """
+        if self._pinged_at is not None:
+            return self.due
+        grain = self._grain
+        return ceil(self.due / grain) * grain
 
     @property
     def life(self) -> Life:
