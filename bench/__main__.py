@@ -36,7 +36,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="seconds per throughput measurement (3; quick: 2)")
     parser.add_argument("--idle-rounds", type=int, default=2, help="rounds of the idle figures (2)")
     parser.add_argument("--idle-connections", type=int, default=5000, help="idle connections (5000)")
-    parser.add_argument("--idle-window", type=float, default=60.0, help="seconds of idle processor time (60)")
+    parser.add_argument("--idle-window", type=float, default=40.0, help="seconds of idle processor time (40)")
     parser.add_argument("--only", default="", help=f"figures: {','.join(FIGURES)}")
     parser.add_argument("--servers", default="", help=f"servers: {','.join(servers)}")
     parser.add_argument("--uvicorn-ws", choices=UVICORN_WS, help="skip the choice of uvicorn's WebSocket code")

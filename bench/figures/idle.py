@@ -1,4 +1,4 @@
-"""Idle connections: memory of each kind, then the processor time of all servers' WebSockets in one window."""
+"""Idle connections: memory of each kind, and the processor time of WebSockets that only answer pings."""
 
 from __future__ import annotations
 
@@ -23,23 +23,13 @@ class Plan:
     """How many connections, seconds of the processor window, and how often."""
 
     connections: int = 5000
-    window: float = 60.0
+    window: float = 40.0
     rounds: int = 1
 
     @property
     def lifetime(self) -> float:
-        """An opener ends itself after this: all servers are opened before the window begins."""
+        """An opener ends itself after this, whatever happens to the benchmark."""
         return 600.0 + self.window
-
-
-@dataclass
-class Held:
-    """A server with its idle WebSockets, waiting for the window."""
-
-    running: Running
-    holder: Holder
-    cpu: float = 0.0
-    pings: int = 0
 
 
 def settled(running: Running) -> dict[str, int]:
@@ -86,53 +76,42 @@ def _http(specs: Iterable[Spec], number: int, plan: Plan, results: Results, say:
 
 
 def _websockets(specs: Iterable[Spec], wanted: list[str], number: int, plan: Plan, results: Results, say: Say) -> None:
-    with ExitStack() as stack:
-        held: list[Held] = []
-        for spec in specs:
-            with ExitStack() as own:
-                try:
-                    running = own.enter_context(Running(spec))
-                    sample, holder = _open(running, "ws", number, plan, own)
-                except BenchError as error:
-                    results.fail(f"{spec.name}, idle_ws", error)
-                    say(f"{spec.name}, idle_ws: {error}")
-                    continue
-                if "idle_ws" in wanted:
-                    results.samples.append(sample)
-                say(f"round {number} idle_ws {spec.name:20} {sample.value:8.2f} KiB")
-                if "idle_cpu" in wanted and "idle_cpu" in spec.figures:
-                    stack.push(own.pop_all())
-                    held.append(Held(running, holder))
-        if held:
-            _window(held, number, plan, results, say)
+    for spec in specs:
+        with ExitStack() as own:
+            try:
+                running = own.enter_context(Running(spec))
+                sample, holder = _open(running, "ws", number, plan, own)
+            except BenchError as error:
+                results.fail(f"{spec.name}, idle_ws", error)
+                say(f"{spec.name}, idle_ws: {error}")
+                continue
+            if "idle_ws" in wanted:
+                results.samples.append(sample)
+            say(f"round {number} idle_ws {spec.name:20} {sample.value:8.2f} KiB")
+            if "idle_cpu" in wanted and "idle_cpu" in spec.figures:
+                _window(running, holder, number, plan, results, say)
 
 
-def _window(held: list[Held], number: int, plan: Plan, results: Results, say: Say) -> None:
-    """Reads every server's processor clock at both ends of the same window."""
-    say(f"idle processor time of {len(held)} servers over {plan.window:.0f} s")
+def _window(running: Running, holder: Holder, number: int, plan: Plan, results: Results, say: Say) -> None:
+    """Reads a server's processor clock at both ends of a window in which it has the core to itself."""
+    name = running.spec.name
     time.sleep(1.0)
-    for each in held:
-        each.pings, each.cpu = each.holder.ask().pings, machine.cpu_seconds(each.running.pid)
-    start = time.monotonic()
-    time.sleep(plan.window)
-    used = [machine.cpu_seconds(each.running.pid) - each.cpu for each in held]
-    took, told = time.monotonic() - start, []
-    for each, cpu in zip(held, used, strict=True):
-        name = each.running.spec.name
-        try:
-            each.running.alive()
-            pings = (each.holder.ask().pings - each.pings) / plan.connections
-        except BenchError as error:
-            results.fail(f"{name}, idle_cpu", error)
-            continue
-        if not pings:
-            results.fail(f"{name}, idle_cpu", BenchError(f"{name} sent no ping within {took:.0f} s: not compared"))
-            continue
-        told.append(f"{name} {pings:.2f}")
-        share = 100 * cpu / took
-        results.samples.append(Sample("idle_cpu", name, number, share, detail={"pings_each": pings, "seconds": took}))
-        say(f"round {number} idle_cpu {name:20} {share:8.3f} % of a core, {pings:.2f} pings per connection")
-    results.notes.append(f"Idle window of {took:.0f} s, all servers at once; pings per connection: {', '.join(told)}.")
+    try:
+        pings, cpu, start = holder.ask().pings, machine.cpu_seconds(running.pid), time.monotonic()
+        time.sleep(plan.window)
+        used, took = machine.cpu_seconds(running.pid) - cpu, time.monotonic() - start
+        running.alive()
+        each = (holder.ask().pings - pings) / plan.connections
+    except BenchError as error:
+        results.fail(f"{name}, idle_cpu", error)
+        return
+    if not each:
+        results.fail(f"{name}, idle_cpu", BenchError(f"{name} sent no ping within {took:.0f} s: not compared"))
+        return
+    share = 100 * used / took
+    results.samples.append(Sample("idle_cpu", name, number, share, detail={"pings_each": each, "seconds": took}))
+    say(f"round {number} idle_cpu {name:20} {share:8.3f} % of a core, {each:.2f} pings per connection")
+    results.notes.append(f"{name} idle for {took:.0f} s, alone on its core: {each:.2f} pings per connection.")
 
 
 def run(specs: list[Spec], wanted: list[str], plan: Plan, results: Results, say: Say) -> None:

@@ -66,7 +66,7 @@ class Heartbeat:
 
     @property
     def meeting(self) -> float:
-        """When to look: ``due``; before a ping put off, by a twentieth of the interval at most, to a moment peers share.
+        """When to look: ``due``; before a ping put off, by a twentieth of the interval at most, to a shared moment.
 
         Their pings then leave in one go and their pongs are read in one go. At 5,000 peers that saves most of the
         processor time of pings one by one, which goes to waking up and to memory that has gone cold.
