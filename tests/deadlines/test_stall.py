@@ -38,7 +38,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Blocks the loop on /block, streams without end on /stream, reads bodies elsewhere."""
     assert scope["type"] == "http"
     if scope["path"].startswith("/block"):
-        time.sleep(STALL if scope["path"] == "/block" else 1.5)  # noqa: ASYNC251 - the fault that is injected
+        time.sleep(STALL if scope["path"] == "/block" else 1.2)  # noqa: ASYNC251 - the fault that is injected
     elif scope["path"] == "/stream":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x", "more_body": True})
@@ -107,9 +107,9 @@ async def test_a_handler_that_blocks_the_loop_for_three_seconds_ends_nobody_on_a
 
 @on_uvloop
 async def test_after_a_stall_deadlines_are_as_long_as_before() -> None:
-    timeouts = Timeouts(header=1.0, disconnect_grace=0.1)
+    timeouts = Timeouts(header=0.9, disconnect_grace=0.1)
     async with serving(app, timeouts=timeouts) as s, await s.client() as silent, await s.client() as blocker:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
         await blocker.get("/block-shortly")
         assert (await blocker.response()).status == 200
         began = time.monotonic()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -14,7 +16,7 @@ from sojourn.config import Limits, Route, Timeouts, Tls
 from sojourn.ending import How, Phase
 from sojourn.events import ConnectionEnded
 from sojourn.testing import Outcome, RawHttp
-from sojourn.typing import Receive, Scope, Send
+from sojourn.typing import ASGIApp, Receive, Scope, Send
 from tests.deadlines.serving import Serving, app_of, hello, on_asyncio, on_uvloop, serving
 
 #: More than the kernel takes on both sides, with a small receive buffer at the client.
@@ -38,8 +40,9 @@ async def parts(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
-APPS = {"whole": whole, "parts": parts}
-each_app = pytest.mark.parametrize("app", APPS.values(), ids=APPS.keys())
+async def both(scene: Callable[[ASGIApp], Awaitable[None]]) -> None:
+    """A scene for an answer in one message and, at the same time, for one in parts."""
+    await asyncio.gather(scene(whole), scene(parts))
 
 
 async def read_slowly(client: RawHttp, a_second: int, seconds: float) -> int:
@@ -59,17 +62,19 @@ async def read_slowly(client: RawHttp, a_second: int, seconds: float) -> int:
 # --- while the application sends
 
 
-@each_app
 @on_uvloop
-async def test_a_client_that_takes_nothing_is_reset_after_write_idle(app: object) -> None:
-    async with serving(app, timeouts=Timeouts(write_idle=0.5)) as s, await s.client(receive_buffer=4096) as client:
-        began = time.monotonic()
-        await client.get()
-        ended = await s.ended("send_timeout", "write_idle")
-        assert 0.5 <= time.monotonic() - began < 8.0
-        assert (ended.ending.how, ended.unsent > 0) == (How.TIMEOUT, True)
-        _, outcome = await client.until_closed()
-        assert outcome is Outcome.RESET
+async def test_a_client_that_takes_nothing_is_reset_after_write_idle() -> None:
+    async def scene(app: ASGIApp) -> None:
+        async with serving(app, timeouts=Timeouts(write_idle=0.5)) as s, await s.client(receive_buffer=4096) as client:
+            began = time.monotonic()
+            await client.get()
+            ended = await s.ended("send_timeout", "write_idle")
+            assert 0.5 <= time.monotonic() - began < 8.0
+            assert (ended.ending.how, ended.unsent > 0) == (How.TIMEOUT, True)
+            _, outcome = await client.until_closed()
+            assert outcome is Outcome.RESET
+
+    await both(scene)
 
 
 @on_asyncio
@@ -80,32 +85,38 @@ async def test_a_client_that_takes_nothing_is_reset_on_asyncio_too() -> None:
         s.request_ended("send_timeout", 200)
 
 
-@each_app
 @on_uvloop
-async def test_a_client_slower_than_the_minimum_rate_is_cut(app: object) -> None:
+async def test_a_client_slower_than_the_minimum_rate_is_cut() -> None:
     limits = Limits(write_min_rate=8 * 1024, rate_grace=0.5)
-    async with serving(app, limits=limits) as s, await s.client(receive_buffer=4096) as client:
-        await client.get()
-        reading = asyncio.create_task(read_slowly(client, 1024, 30.0))
-        ended = await s.ended("min_response_data_rate", "write_min_rate")
-        assert ended.ending.how is How.TIMEOUT
-        assert 0.5 <= ended.duration < 5.0
-        reading.cancel()
-        await asyncio.wait([reading])
-        _, outcome = await client.until_closed()
-        assert outcome is Outcome.RESET
+
+    async def scene(app: ASGIApp) -> None:
+        async with serving(app, limits=limits) as s, await s.client(receive_buffer=4096) as client:
+            await client.get()
+            reading = asyncio.create_task(read_slowly(client, 1024, 30.0))
+            ended = await s.ended("min_response_data_rate", "write_min_rate")
+            assert ended.ending.how is How.TIMEOUT
+            assert 0.5 <= ended.duration < 5.0
+            reading.cancel()
+            await asyncio.wait([reading])
+            _, outcome = await client.until_closed()
+            assert outcome is Outcome.RESET
+
+    await both(scene)
 
 
-@each_app
 @on_uvloop
-async def test_a_slow_client_above_the_minimum_rate_is_not_cut(app: object) -> None:
+async def test_a_slow_client_above_the_minimum_rate_is_not_cut() -> None:
     limits = Limits(write_min_rate=8 * 1024, rate_grace=0.5)
     timeouts = Timeouts(write_idle=1.5)
-    async with serving(app, limits=limits, timeouts=timeouts) as s, await s.client(receive_buffer=4096) as client:
-        await client.get()
-        taken = await read_slowly(client, 40 * 1024, 2.2)
-        assert taken > 60 * 1024
-        assert s.seen(ConnectionEnded) == []
+
+    async def scene(app: ASGIApp) -> None:
+        async with serving(app, limits=limits, timeouts=timeouts) as s, await s.client(receive_buffer=4096) as client:
+            await client.get()
+            taken = await read_slowly(client, 40 * 1024, 2.2)
+            assert taken > 60 * 1024
+            assert s.seen(ConnectionEnded) == []
+
+    await both(scene)
 
 
 @on_uvloop
@@ -131,7 +142,7 @@ async def test_a_route_and_a_request_have_their_own_times_for_a_slow_client() ->
 # --- after the application has sent everything
 
 
-def tail(size: int, *headers: tuple[bytes, bytes]) -> object:
+def tail(size: int, *headers: tuple[bytes, bytes]) -> ASGIApp:
     """An application that has answered, and returned, before its client takes anything."""
 
     @app_of
@@ -154,7 +165,7 @@ async def stuck(s: Serving, client: RawHttp) -> int:
 
 @on_uvloop
 async def test_the_last_60_kilobytes_that_a_keep_alive_client_never_takes_end_it_after_write_idle() -> None:
-    timeouts = Timeouts(write_idle=1.0, keep_alive=60.0)
+    timeouts = Timeouts(write_idle=0.5, keep_alive=60.0)
     async with serving(tail(50_000), timeouts=timeouts) as s, await s.client(receive_buffer=4096) as client:
         held = await stuck(s, client)
         assert held < 64 * 1024  # below the watermark: no sender waits, nobody was told
@@ -175,22 +186,20 @@ async def test_a_close_that_its_client_holds_up_is_over_after_write_idle() -> No
         assert ended.unsent > 0
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_a_client_that_takes_longer_than_close_gets_every_byte(tmp_path: Path, secure: bool, loop: str) -> None:
+@pytest.mark.parametrize("on_loop", [on_uvloop, on_asyncio])
+def test_a_client_that_takes_longer_than_close_gets_every_byte(
+    tmp_path: Path, on_loop: Callable[[Callable[[], Coroutine[Any, Any, None]]], Callable[[], None]]
+) -> None:
     size = 4 * 1024 * 1024
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
 
-    async def test() -> None:
-        groups: dict[str, object] = {"timeouts": Timeouts(close=0.2)}
-        trusting: ssl.SSLContext | None = None
-        if secure:
-            authority = trustme.CA()
-            authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
-            trusting = ssl.create_default_context()
-            authority.configure_trust(trusting)
-            groups["tls"] = Tls(cert=str(tmp_path / "both.pem"))
+    async def scene(tls: ssl.SSLContext | None) -> None:
         app = tail(size, (b"connection", b"close"))
-        async with serving(app, **groups) as s, await s.client(tls=trusting, receive_buffer=65536) as client:
+        groups = {"timeouts": Timeouts(close=0.2), "tls": Tls(cert=str(tmp_path / "both.pem") if tls else None)}
+        async with serving(app, **groups) as s, await s.client(tls=tls, receive_buffer=65536) as client:
             await client.get()
             taken = b""
             for _ in range(8):  # at first so slowly that timeouts.close passes several times
@@ -204,7 +213,10 @@ def test_a_client_that_takes_longer_than_close_gets_every_byte(tmp_path: Path, s
             ended = await s.ended("completed")
             assert ended.unsent == 0
 
-    (on_uvloop if loop == "uvloop" else on_asyncio)(test)()
+    async def test() -> None:
+        await asyncio.gather(scene(None), scene(trusting))
+
+    on_loop(test)()
 
 
 # --- idle connections
