@@ -335,10 +335,15 @@ class HttpHandler(Handler):
         if cycle is not None and cycle.stage != _DONE:
             cycle.fail(Ending(error.reason, Phase.BODY, None, error.detail), error.status)
             return
-        headers, body = problem(error.status, error.reason, error.detail)
-        data = self.site.renderer.render(error.status, headers).data
-        connection.write(b"".join((data, connection.runtime.ticker.date, b"connection: close\r\n\r\n", body)))
+        self._answer_refused(error)
         connection.end(Ending(error.reason, Phase.HEAD, None, error.detail), linger=self._sent_at_eof is None)
+
+    def _answer_refused(self, error: ProtocolError, **members: object) -> None:
+        """The server's own answer where no request came about; ``members`` are further ones of the problem document."""
+        headers, body = problem(error.status, error.reason, error.detail, **members)
+        data = self.site.renderer.render(error.status, headers).data
+        date = self.connection.runtime.ticker.date
+        self.connection.write(b"".join((data, date, b"connection: close\r\n\r\n", body)))
 
     def deadline_passed(self, slot: str, now: float) -> None:
         connection, cycle = self.connection, self._cycle
@@ -408,12 +413,9 @@ class HttpHandler(Handler):
         return connection.due.lifetime == NEVER and connection.runtime.config.timeouts.lifetime is not None
 
     def _answer_late_head(self) -> None:
-        connection = self.connection
-        detail = "the request head did not arrive in time"
-        headers, body = problem(408, "request_headers_timeout", detail, deadline="header")
-        data = self.site.renderer.render(408, headers).data
-        connection.write(b"".join((data, connection.runtime.ticker.date, b"connection: close\r\n\r\n", body)))
-        connection.end(Ending("request_headers_timeout", Phase.HEAD, How.TIMEOUT, "header"), linger=True)
+        error = ProtocolError(408, "request_headers_timeout", "the request head did not arrive in time")
+        self._answer_refused(error, deadline="header")
+        self.connection.end(Ending("request_headers_timeout", Phase.HEAD, How.TIMEOUT, "header"), linger=True)
 
     def _time_out(self, cycle: HttpCycle, ending: Ending, status: int) -> None:
         connection = self.connection
