@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 __all__ = [
+    "Admin",
     "App",
     "Bind",
     "Config",
@@ -20,10 +21,12 @@ __all__ = [
     "Limits",
     "Log",
     "Proxy",
+    "Registration",
     "Route",
     "Timeouts",
     "Tls",
     "WebSocket",
+    "Worker",
 ]
 
 #: When a change takes effect: at once, for connections opened later, or after a restart.
@@ -77,7 +80,13 @@ class App(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
         key("Run the lifespan protocol; on makes an unsupported one an error.", change="restart"),
     ] = "auto"
     loop: Annotated[Literal["auto", "uvloop", "asyncio"], key("The event loop.", change="restart")] = "auto"
-    workers: Annotated[int, count("Worker processes.", change="restart")] = 1
+    workers: Annotated[
+        int, count("Worker processes under a supervisor; 0 serves in the process itself.", change="live", ge=0)
+    ] = 1
+    instance: Annotated[
+        str | None,
+        key("Name of this instance in logs, probes and registration; None: host name and port.", change="restart"),
+    ] = None
     reload: Annotated[bool, key("Restart when a source file changes; for development.", change="restart")] = False
     reload_dirs: Annotated[
         tuple[str, ...], key("Folders watched by reload; the import path entry when empty.", change="restart")
@@ -145,7 +154,10 @@ class Limits(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connections: Annotated[
         int | None, count("Open connections of this worker, WebSockets included.", change="live")
     ] = 10_000
-    connections_per_ip: Annotated[int | None, count("Open connections of one client address.", change="live")] = None
+    connections_total: Annotated[int | None, count("Open connections of all workers together.", change="live")] = None
+    connections_per_ip: Annotated[
+        int | None, count("Open connections of one client address, on all workers.", change="live")
+    ] = None
     requests: Annotated[
         int | None, count("Requests that run in the application at once; WebSockets not counted.", change="live")
     ] = None
@@ -204,10 +216,84 @@ class WebSocket(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Drain(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Shutdown."""
 
+    strategy: Annotated[
+        Literal["fixed", "until_idle", "none"],
+        key("Each kind has its own time; or nobody is cut before drain.total; or nobody gets time.", change="live"),
+    ] = "fixed"
+    delay: Annotated[
+        float, key("Serving on, but not ready, so that balancers look away first.", unit="s", change="live", ge=0)
+    ] = 5.0
     requests: Annotated[float, seconds("For requests to finish.", change="live")] = 30.0
     streams: Annotated[float, seconds("For streams to say goodbye.", change="live")] = 20.0
     sockets: Annotated[float, seconds("For WebSockets to close.", change="live")] = 30.0
-    total: Annotated[float, seconds("All together; then everything is cut.", change="live")] = 90.0
+    close_rate: Annotated[
+        int | None,
+        count(
+            "WebSockets closed in a second, evenly; more if drain.sockets is too short. None: all at once.",
+            change="live",
+        ),
+    ] = 50
+    coming_back: Annotated[
+        bool, key("Clients find a server again: WebSockets end with 1012, otherwise with 1001.", change="live")
+    ] = True
+    read_only: Annotated[
+        bool, key("Answer POST, PUT, PATCH and DELETE with 503 once the drain has begun.", change="live")
+    ] = False
+    persist: Annotated[float, seconds("For the application's drain participants of the last phase.", change="live")] = (
+        10.0
+    )
+    total: Annotated[float, seconds("All together, after the delay; then everything is cut.", change="live")] = 90.0
+    report: Annotated[str | None, key("File that gets the drain report (JSON).", change="live")] = None
+
+
+class Worker(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Worker processes under the supervisor."""
+
+    heartbeat: Annotated[
+        float | None,
+        seconds(
+            "The event loop gave no sign of life: its stacks are logged, it is killed and replaced.", change="live"
+        ),
+    ] = 10.0
+    start: Annotated[float | None, seconds("From its start until it serves, imports included.", change="live")] = 300.0
+    max_requests: Annotated[
+        int | None, count("Requests and WebSockets after which a worker is replaced.", change="live")
+    ] = None
+    max_lifetime: Annotated[float | None, seconds("Age at which a worker is replaced.", change="live")] = None
+    max_memory: Annotated[
+        int | None, count("Resident memory at which a worker is replaced.", unit="B", change="live")
+    ] = None
+    jitter: Annotated[
+        float,
+        key("Share by which these three are varied, so that workers are not replaced together.", change="live", ge=0),
+    ] = 0.1
+    failures: Annotated[
+        int,
+        count(
+            "Workers in a row that ended before they had served for a minute: the supervisor gives up.", change="live"
+        ),
+    ] = 10
+
+
+class Admin(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Probes and commands, apart from what is served."""
+
+    bind: Annotated[str | None, key("Where: unix:PATH, or HOST:PORT with a loopback address.", change="restart")] = None
+    probes: Annotated[
+        bool,
+        key(
+            "Answer /livez, /readyz and /startupz on the main listeners too, before the application.", change="restart"
+        ),
+    ] = False
+
+
+class Registration(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is told that this instance serves, or stops serving."""
+
+    webhook: Annotated[str | None, key("URL that gets a POST (JSON) at each change of state.", change="restart")] = None
+    token: Annotated[str | None, key("Bearer token sent to it.", change="restart")] = None
+    beat: Annotated[float | None, seconds("Between two signs of life.", change="restart")] = 15.0
+    timeout: Annotated[float, seconds("For one answer of it.", change="restart")] = 3.0
 
 
 class Tls(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -281,6 +367,9 @@ class Config(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     websocket: WebSocket = WebSocket()
     drain: Drain = Drain()
+    worker: Worker = Worker()
+    admin: Admin = Admin()
+    registration: Registration = Registration()
     tls: Tls = Tls()
     proxy: Proxy = Proxy()
     log: Log = Log()

@@ -5,6 +5,7 @@ Emitting costs one test when nobody listens. Observers are called on the event l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from sojourn.ending import Ending
@@ -17,16 +18,26 @@ __all__ = [
     "ConnectionGrewOld",
     "ConnectionOpened",
     "DeadlineMissed",
+    "DrainCounted",
     "DrainCut",
+    "DrainParticipantEnded",
     "DrainPhaseChanged",
+    "DrainReported",
     "Event",
     "LifespanFailed",
     "LoopStalled",
+    "RegistrationFailed",
     "RequestEnded",
+    "RestartFailed",
     "ServerStarted",
     "ServerStopped",
     "TaskSurvived",
     "WebSocketOpened",
+    "WorkerEnded",
+    "WorkerHung",
+    "WorkerReady",
+    "WorkerRetired",
+    "WorkerStarted",
 ]
 
 
@@ -187,14 +198,141 @@ class AcceptResumed(NamedTuple):
 
 
 class DrainPhaseChanged(NamedTuple):
-    """A phase of the shutdown began. ``left`` is seconds until everything is cut."""
+    """A phase of the shutdown began.
+
+    Attributes:
+        phase: ``notice`` (still serving), ``finish``, ``cut requests`` and so on, or ``persist``.
+        instance: Who drains.
+        left: Seconds until everything is cut.
+        requests: Requests in hand.
+        streams: Event streams.
+        sockets: WebSockets.
+        idle: Connections without a request.
+    """
 
     phase: str
+    instance: str
     left: float
     requests: int
     streams: int
     sockets: int
     idle: int
+
+
+class DrainCounted(NamedTuple):
+    """A mark of the countdown: how much time and how many are left. The fields are those of DrainPhaseChanged."""
+
+    phase: str
+    instance: str
+    left: float
+    requests: int
+    streams: int
+    sockets: int
+    idle: int
+
+
+class DrainParticipantEnded(NamedTuple):
+    """Something that had asked to take part in the drain is done, or was not in time.
+
+    Attributes:
+        name: What it is called.
+        phase: Of which phase.
+        seconds: How long it took.
+        problem: What went wrong; None when nothing did.
+    """
+
+    name: str
+    phase: str
+    seconds: float
+    problem: str | None
+
+
+class DrainReported(NamedTuple):
+    """A drain is over.
+
+    Attributes:
+        instance: Who drained: a worker, or all together.
+        seconds: How long it took.
+        exit_code: What the process ends with because of it.
+        kinds: For ``requests``, ``streams``, ``sockets`` and ``idle``: how many were ``open``, ``told``, ``finished``
+            and ``cut``.
+        unanswered: WebSockets whose client did not answer the close frame.
+        cut: Connections and tasks that had to be cut.
+    """
+
+    instance: str
+    seconds: float
+    exit_code: int
+    kinds: Mapping[str, Mapping[str, int]]
+    unanswered: int
+    cut: int
+
+
+class WorkerStarted(NamedTuple):
+    """The supervisor made a worker process; it does not serve yet."""
+
+    worker: int
+    pid: int
+    why: str
+
+
+class WorkerReady(NamedTuple):
+    """A worker serves; ``seconds`` is how long its start took."""
+
+    worker: int
+    pid: int
+    seconds: float
+
+
+class WorkerRetired(NamedTuple):
+    """A worker is told to drain while others serve on; ``why`` is ``restart``, ``max_requests``, ..."""
+
+    worker: int
+    pid: int
+    why: str
+
+
+class WorkerEnded(NamedTuple):
+    """A worker process is gone.
+
+    Attributes:
+        worker: Its number.
+        pid: Its process id.
+        code: Its exit code; minus the signal's number when a signal ended it.
+        expected: Whether it had been told to end.
+        again: Seconds until it is replaced; None when it is not.
+        problem: Why it could not start; "" when it did not say so.
+    """
+
+    worker: int
+    pid: int
+    code: int
+    expected: bool
+    again: float | None
+    problem: str = ""
+
+
+class WorkerHung(NamedTuple):
+    """The event loop of a worker gave no sign of life for so long, and is killed; ``stacks`` says where it was."""
+
+    worker: int
+    pid: int
+    seconds: float
+    stacks: str
+
+
+class RestartFailed(NamedTuple):
+    """A rolling restart or an upgrade was given up; what served before serves on."""
+
+    what: str
+    problem: str
+
+
+class RegistrationFailed(NamedTuple):
+    """A service registry could not be told; serving goes on."""
+
+    call: str
+    problem: str
 
 
 class DrainCut(NamedTuple):
@@ -260,8 +398,18 @@ Event = (
     | AcceptPaused
     | AcceptResumed
     | DrainPhaseChanged
+    | DrainCounted
     | DrainCut
+    | DrainParticipantEnded
+    | DrainReported
     | LifespanFailed
     | ServerStarted
     | ServerStopped
+    | WorkerStarted
+    | WorkerReady
+    | WorkerRetired
+    | WorkerEnded
+    | WorkerHung
+    | RestartFailed
+    | RegistrationFailed
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from sojourn.config import Config
 from sojourn.errors import ConfigError
@@ -19,7 +19,7 @@ def contradictions(config: Config, by_hand: Mapping[str, str]) -> list[ConfigErr
         config: The configuration, each key of the right type and in its bounds.
         by_hand: Origin of each key that is not a default, for the messages.
     """
-    found = (*_of_bind(config), *_of_tls(config), *_of_lists(config))
+    found = (*_of_bind(config), *_of_tls(config), *_of_lists(config), *_of_others(config))
     return [ConfigError(message, key=key, origin=by_hand.get(key)) for key, message in found]
 
 
@@ -85,6 +85,29 @@ def _of_lists(config: Config) -> Iterator[tuple[str, str]]:
                 yield "proxy.trusted", str(exc).removeprefix("proxy.trusted: ")
 
 
+def _of_others(config: Config) -> Iterator[tuple[str, str]]:
+    """What is heard of from outside: the admin listener, the registry."""
+    if config.admin.bind is not None:
+        from sojourn.server.admin import admin_config
+
+        yield from _refused(lambda: admin_config(config))
+    if config.registration.webhook is not None:
+        from sojourn.server.registration import from_config
+
+        yield from _refused(lambda: from_config(config))
+    elif config.registration.token is not None:
+        yield "registration.token", "means nothing without registration.webhook"
+
+
+def _refused(make: Callable[[], object]) -> Iterator[tuple[str, str]]:
+    """Why something can't be made of the configuration, if it can't."""
+    try:
+        make()
+    except ConfigError as exc:
+        key = exc.key or ""
+        yield key, str(exc).removeprefix(f"{key}: ")
+
+
 def _unused(config: Config, by_hand: Mapping[str, str]) -> Iterator[str]:
     """Keys set by hand that another key takes the effect from."""
     bind = config.bind
@@ -102,6 +125,10 @@ def _unused(config: Config, by_hand: Mapping[str, str]) -> Iterator[str]:
         for path in ("limits.queue", "limits.queue_wait"):
             if path in by_hand:
                 yield f"{path} has no effect: limits.requests is none"
+    alone = "app.workers is 0" if config.app.workers == 0 else "app.reload is on" if config.app.reload else None
+    for path in ("admin.bind", "registration.webhook"):
+        if alone and path in by_hand:
+            yield f"{path} has no effect: it is the supervisor's, and there is none when {alone}"
 
 
 def _in_the_way(config: Config, by_hand: Mapping[str, str]) -> Iterator[str]:
@@ -119,5 +146,8 @@ def _in_the_way(config: Config, by_hand: Mapping[str, str]) -> Iterator[str]:
         part = getattr(drain, name)
         if part > drain.total and f"drain.{name}" in by_hand:
             yield f"drain.{name} ({part:g} s) is cut short: drain.total is {drain.total:g} s"
+    webhook, token = config.registration.webhook, config.registration.token
+    if token is not None and webhook is not None and webhook.lower().startswith("http:"):
+        yield "registration.token is sent unencrypted: registration.webhook is http, not https"
     if "*" in config.proxy.trusted and config.proxy.headers:
         yield "proxy.trusted is *: every client can claim any address"
