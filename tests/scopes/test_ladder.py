@@ -135,7 +135,7 @@ def test_a_server_that_stops_waits_for_the_ladder_and_not_longer() -> None:
         await server.settle()
         client.peer.reset()
         await server.settle()
-        server.drain()
+        server.drain(0.0)
         server.shutdown.hurry()
         finished = asyncio.get_running_loop().create_task(server.shutdown.finished())
         await server.advance(10.0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar, copy_context
 
 import pytest
@@ -14,7 +15,7 @@ from sojourn.bus import Bus
 from sojourn.clock import ManualClock
 from sojourn.events import TaskSurvived
 from sojourn.net.ticker import TICK, Ticker
-from sojourn.scopes.work import LADDER, Work, stack_of
+from sojourn.scopes.work import LADDER, Work, attend, stack_of
 
 WHO: ContextVar[str] = ContextVar("WHO", default="nobody")
 
@@ -356,3 +357,139 @@ def test_a_stack_shows_where_a_task_stands_through_all_its_awaits() -> None:
         assert stack_of(task) == ""
 
     play(scene)
+
+
+# -- tasks beside another
+
+
+def test_the_stack_of_a_task_goes_through_asynchronous_generators() -> None:
+    async def innermost() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one"
+        await innermost()
+
+    async def streams() -> None:
+        async for _ in pieces():
+            pass
+
+    async def main() -> None:
+        task = asyncio.create_task(streams())
+        await asyncio.sleep(0.01)
+        stack = stack_of(task)
+        task.cancel()
+        assert re.findall(r"in (\w+)\n", stack) == ["streams", "pieces", "innermost"]
+
+    asyncio.run(main())
+
+
+def test_a_task_beside_another_has_its_context_and_does_not_outlive_it() -> None:
+    async def main() -> None:
+        scene = Scene()
+        seen: list[str] = []
+
+        async def beside() -> None:
+            seen.append(WHO.get())
+            try:
+                await scene.loop.create_future()
+            except asyncio.CancelledError as error:
+                seen.append(str(error))
+                raise
+
+        async def host() -> None:
+            WHO.set("host")
+            scene.work.attend(beside(), "beside", "connection 1")
+            await asyncio.sleep(0)
+
+        await scene.work.start(host())
+        await scene.turns()
+        assert seen == ["host", "completed"]
+        assert scene.work.running == {}
+
+    asyncio.run(main())
+
+
+def test_a_task_beside_another_that_resists_is_named() -> None:
+    async def main() -> None:
+        scene = Scene()
+
+        async def host() -> None:
+            scene.work.attend(scene.swallow(9), "beside", "connection 1")
+            await asyncio.sleep(0)
+
+        await scene.work.start(host())
+        await scene.advance(LADDER[-1] + 0.5)
+        assert [(event.name, event.owner) for event in scene.survived] == [("beside", "connection 1")]
+        (task,) = scene.work.running
+        for _ in range(9):
+            task.cancel()
+            await scene.turns()
+
+    asyncio.run(main())
+
+
+def test_a_task_beside_another_that_is_in_its_clean_up_is_left_in_peace_first() -> None:
+    async def main() -> None:
+        scene = Scene()
+        cleaned: list[str] = []
+
+        async def beside() -> None:
+            try:
+                await scene.loop.create_future()
+            finally:
+                await scene.clean_up(0.2)
+                cleaned.append("whole")
+
+        async def host() -> None:
+            task = scene.work.attend(beside(), "beside", "connection 1")
+            await asyncio.sleep(0)
+            task.cancel()
+
+        await scene.work.start(host())
+        await scene.advance(1)
+        assert cleaned == ["whole"]
+
+    asyncio.run(main())
+
+
+def test_a_task_beside_another_may_end_first_whatever_it_raises() -> None:
+    async def main() -> None:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+
+        async def fails() -> None:
+            raise LookupError
+
+        async def host() -> None:
+            attend(fails(), "beside")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        await asyncio.create_task(host())
+        gc.collect()
+        assert complaints == []
+
+    asyncio.run(main())
+
+
+def test_nothing_runs_beside_no_task() -> None:
+    async def main() -> None:
+        async def beside() -> None:
+            """Never run."""
+
+        failed: list[BaseException] = []
+
+        def call() -> None:
+            coroutine = beside()
+            try:
+                attend(coroutine, "beside")
+            except RuntimeError as error:
+                failed.append(error)
+            coroutine.close()
+
+        asyncio.get_running_loop().call_soon(call)
+        await asyncio.sleep(0.01)
+        assert len(failed) == 1
+
+    asyncio.run(main())

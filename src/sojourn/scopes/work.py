@@ -8,6 +8,8 @@ until it ends at last. Whoever stands on the ladder is remembered for exactly as
 from __future__ import annotations
 
 import asyncio
+import gc
+import inspect
 import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -19,11 +21,14 @@ from sojourn.events import TaskSurvived
 
 T = TypeVar("T")
 
-__all__ = ["LADDER", "Later", "Work", "stack_of"]
+__all__ = ["LADDER", "Later", "Work", "attend", "stack_of"]
 
 #: Seconds after the first cancellation at which a task is cancelled again, and at which, at last, it is named. The gaps
 #: leave an application time for its own clean-up; a busy loop of cancellations would leave it none.
 LADDER: Final = (0.5, 1.0, 2.0, 3.0)
+
+#: What ``__anext__``, ``asend``, ``athrow`` and ``aclose`` of an asynchronous generator return.
+_GENERATOR_STEPS: Final = ("async_generator_asend", "async_generator_athrow")
 
 
 class Later(Protocol):
@@ -60,11 +65,50 @@ def stack_of(task: asyncio.Task[Any]) -> str:
     lines: list[str] = []
     coroutine: Any = task.get_coro()
     while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is not None:
-            lines.extend(traceback.format_stack(frame, limit=1))
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+        if type(coroutine).__name__ in _GENERATOR_STEPS:
+            # ``async for`` waits for a step of a generator, and only the collector can say of which.
+            coroutine = next(filter(inspect.isasyncgen, gc.get_referents(coroutine)), None)
+        for kind in ("cr", "gi", "ag"):
+            frame = getattr(coroutine, f"{kind}_frame", None)
+            if frame is not None:
+                lines.extend(traceback.format_stack(frame, limit=1))
+                break
+        coroutine = (
+            getattr(coroutine, "cr_await", None)
+            or getattr(coroutine, "gi_yieldfrom", None)
+            or getattr(coroutine, "ag_await", None)
+        )
     return "".join(lines)
+
+
+def attend(
+    coroutine: Coroutine[Any, Any, T],
+    name: str,
+    end: Callable[[asyncio.Task[Any]], object] = asyncio.Task.cancel,
+) -> asyncio.Task[T]:
+    """Run a coroutine beside the task that calls: in a copy of its context, and never longer than it.
+
+    Args:
+        coroutine: What to run.
+        name: What reports call it.
+        end: Called with the new task, if it still runs when the other has ended.
+    """
+    host: asyncio.Task[Any] | None = asyncio.current_task()
+    if host is None:
+        raise RuntimeError("no task calls")
+    task = asyncio.Task(coroutine, name=name)
+
+    def alone(_: asyncio.Task[Any]) -> None:
+        end(task)
+
+    def done(_: asyncio.Task[T]) -> None:
+        host.remove_done_callback(alone)
+        if not task.cancelled():
+            task.exception()  # read: whether anybody else wants to know it is theirs to say
+
+    host.add_done_callback(alone)
+    task.add_done_callback(done)
+    return task
 
 
 class Work:
@@ -118,6 +162,21 @@ class Work:
     def run(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine whose result the caller awaits; the caller is its owner."""
         return asyncio.Task(coroutine, loop=self._loop, name=name, context=self._context.copy())
+
+    def attend(self, coroutine: Coroutine[Any, Any, T], name: str, owner: str) -> asyncio.Task[T]:
+        """Run a coroutine beside the task that calls, as :func:`attend` does; alone, it is cancelled by the ladder.
+
+        Args:
+            coroutine: What to run.
+            name: What reports call it.
+            owner: What it belongs to, for the report.
+        """
+
+        def end(task: asyncio.Task[Any]) -> None:
+            # One that was cancelled before is in its clean-up, and has as much time for it as between two rungs.
+            self.cancel(task, "completed", owner, grace=LADDER[0] if task.cancelling() else 0.0)
+
+        return attend(coroutine, name, end)
 
     @property
     def running(self) -> dict[asyncio.Task[Any], str]:
