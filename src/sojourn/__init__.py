@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sojourn.asgi.context import current_request, limits, timeouts
     from sojourn.asgi.control import RequestControl
+    from sojourn.asgi.event_stream import event_stream
+    from sojourn.asgi.server_control import ServerControl, current_server, draining
     from sojourn.config import Config
     from sojourn.ending import REASONS, Ending
     from sojourn.errors import (
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
         SojournError,
         StartupError,
     )
-    from sojourn.server.lifecycle import Report
+    from sojourn.server.report import Report
     from sojourn.server.server import Server, run, serve
+    from sojourn.wire.sse import ServerSentEvent
 
 __all__ = [
     "REASONS",
@@ -39,9 +42,14 @@ __all__ = [
     "Report",
     "RequestControl",
     "Server",
+    "ServerControl",
+    "ServerSentEvent",
     "SojournError",
     "StartupError",
     "current_request",
+    "current_server",
+    "draining",
+    "event_stream",
     "limits",
     "run",
     "serve",
@@ -62,10 +70,15 @@ _HOMES = {
     "StartupError": "sojourn.errors",
     "Config": "sojourn.config",
     "RequestControl": "sojourn.asgi.control",
+    "ServerControl": "sojourn.asgi.server_control",
+    "ServerSentEvent": "sojourn.wire.sse",
     "current_request": "sojourn.asgi.context",
+    "current_server": "sojourn.asgi.server_control",
+    "draining": "sojourn.asgi.server_control",
+    "event_stream": "sojourn.asgi.event_stream",
     "limits": "sojourn.asgi.context",
     "timeouts": "sojourn.asgi.context",
-    "Report": "sojourn.server.lifecycle",
+    "Report": "sojourn.server.report",
     "Server": "sojourn.server.server",
     "run": "sojourn.server.server",
     "serve": "sojourn.server.server",

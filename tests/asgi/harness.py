@@ -59,7 +59,17 @@ def settings(
         bind=Bind(port=0),
         timeouts=Timeouts(**{"disconnect_grace": 0.3, "linger": 0.5, **(timeouts or {})}),
         limits=Limits(**(limits or {})),
-        drain=Drain(**{"requests": 0.3, "streams": 0.2, "sockets": 0.3, "total": 1.0, **(drain or {})}),
+        drain=Drain(
+            **{
+                "delay": 0.0,
+                "close_rate": None,
+                "requests": 0.3,
+                "streams": 0.2,
+                "sockets": 0.3,
+                "total": 1.0,
+                **(drain or {}),
+            }
+        ),
         log=Log(**(log or {})),
         routes=routes,
     )

@@ -115,7 +115,7 @@ def test_a_drain_meanwhile_lets_the_client_take_what_was_answered() -> None:
     async def scene(server: MemoryServer, client: MemoryClient) -> None:
         client.send(GET % 0)
         await server.settle()
-        server.drain()
+        server.drain(0.0)
         await server.advance(1.0)
         client.peer.take_all()
         await server.advance(0.5)

@@ -553,6 +553,22 @@ async def test_a_server_that_stops_says_1012_and_waits_for_the_answer() -> None:
 
 
 @on_both_loops
+async def test_an_application_that_returns_because_the_server_stops_sends_its_client_to_another() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await accept(receive, send)
+            await scope["extensions"]["sojourn"].draining.wait()
+
+    async with serving(app) as served:
+        clients = [await served.connect() for _ in range(3)]
+        served.server.drain(0.0)
+        for client in clients:
+            assert await client.closed() == (1012, "service restart")
+            client.close_frame(1012)
+        assert books(await served.ended(3))[0] == "drain_goodbye"
+
+
+@on_both_loops
 async def test_an_end_from_elsewhere_tells_the_client_the_code_of_its_reason() -> None:
     from sojourn.ending import Ending
 

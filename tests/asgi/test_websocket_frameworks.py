@@ -204,7 +204,20 @@ def process(folder: Path, *arguments: str) -> Iterator[tuple[str, subprocess.Pop
     """``sojourn serve`` on a free port; gives where it listens."""
     (folder / "chat.py").write_text(textwrap.dedent(MODULE))
     child = subprocess.Popen(
-        [sys.executable, "-m", "sojourn.cli", "serve", "chat:app", "--app-dir", str(folder), "--port", "0", *arguments],
+        [
+            sys.executable,
+            "-m",
+            "sojourn.cli",
+            "serve",
+            "chat:app",
+            "--app-dir",
+            str(folder),
+            "--port",
+            "0",
+            "--drain-delay",
+            "0",
+            *arguments,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import pytest
 import uvloop
 
 from sojourn.bus import Bus
 from sojourn.clock import Clock, ManualClock
-from sojourn.config import Config
+from sojourn.config import Config, Drain
 from sojourn.events import (
     ApplicationFailed,
     ConnectionEnded,
@@ -251,6 +252,9 @@ async def serving(
 
     The clock stands still unless ``pass_time`` moves it or another one is given.
     """
+    config = config or Config()
+    if config.drain == Drain():  # time stands still: nobody may have to wait for his turn
+        config = msgspec.structs.replace(config, drain=Drain(delay=0, close_rate=None))
     manual = ManualClock()
     broken: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: broken.append(context))
@@ -270,9 +274,9 @@ async def serving(
             finally:
                 for client in served.clients:
                     client.leave()
-                server.stop()
-                server.stop()
-                server.stop()
+                server.drain(0.0)
+                server.hurry()
+                server.hurry()
         assert not broken, broken
         assert bus.failures == 0, bus.last_failure
         assert registry.accepted == registry.ended == len(served.seen(ConnectionEnded))

@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 
 from sojourn.bus import Bus
-from sojourn.config import Bind, Config, Log
+from sojourn.config import Bind, Config, Drain, Log
 from sojourn.events import ConnectionEnded, ConnectionOpened, Event
 from sojourn.net.connection import Connection
 from sojourn.server.server import Server
@@ -141,6 +142,8 @@ async def serving(app: Any = hello, config: Config | None = None, **groups: Any)
     sockets = groups.pop("sockets", None)
     if config is None:
         config = Config(**{"bind": Bind(port=0), "log": Log(access="off"), **groups})
+    if config.drain.delay == Drain().delay:  # nothing here waits for a balancer
+        config = msgspec.structs.replace(config, drain=msgspec.structs.replace(config.drain, delay=0.0))
     bus = Bus()
     server = Server(app, config, bus=bus, sockets=sockets)
     served = Served(server)
@@ -155,8 +158,7 @@ async def serving(app: Any = hello, config: Config | None = None, **groups: Any)
     finally:
         for client in served.clients:
             await client.close()
-        if not server.stopping:
-            server.stop()
+        server.drain(0.0)
         async with asyncio.timeout(30):
             await server.wait_stopped()
     assert len(registry) == 0

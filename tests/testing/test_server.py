@@ -117,7 +117,7 @@ def test_a_drain_lets_requests_finish() -> None:
         busy.get("/")
         idle.get("/quick")
         await server.settle()
-        server.drain()
+        server.drain(0.0)
         await server.advance(0.5)
         assert idle.peer.ended is Ended.FIN
         assert busy.peer.ended is Ended.OPEN

@@ -8,9 +8,9 @@ the connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sojourn.asgi.inbound import Inbound
 from sojourn.asgi.pathsend import send_file
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sojourn.wire.http1.parser import RequestParser
 
 __all__ = ["HttpCycle", "Stage"]
+
+T = TypeVar("T")
 
 
 class Stage(IntEnum):
@@ -73,6 +75,7 @@ class HttpCycle(Inbound):
         "_trailers",
         "has_slot",
         "keep_alive",
+        "on_goodbye",
         "scope",
         "status",
         "target",
@@ -103,6 +106,8 @@ class HttpCycle(Inbound):
         self.task: asyncio.Task[None] | None = None
         #: Whether one of ``limits.requests`` is taken.
         self.has_slot = False
+        #: Called first when the stream is told goodbye. Set by who wants to know, so that no other request pays for it.
+        self.on_goodbye: Callable[[], None]
 
     @property
     def begun(self) -> bool:
@@ -456,6 +461,8 @@ class HttpCycle(Inbound):
         stream it would make half an answer look like a whole one.
         """
         self._farewell = True
+        if (tell := getattr(self, "on_goodbye", None)) is not None:
+            tell()  # before receive() says that the client left: frameworks cancel what they send then
         self.half_closed(Ending(reason, Phase.RESPONSE))
         config = self._connection.runtime.config
         grace = min(config.timeouts.disconnect_grace, config.drain.streams)
@@ -483,6 +490,10 @@ class HttpCycle(Inbound):
         """Cancel the application, by the ladder, after ``grace`` seconds."""
         if self.task is not None and not self.task.done():
             self._handler.site.work.cancel(self.task, cause, self.owner, grace=grace)
+
+    def attend(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run a coroutine beside the application's task that calls, and never longer than it."""
+        return self._handler.site.work.attend(coroutine, name, self.owner)
 
     @property
     def owner(self) -> str:

@@ -27,6 +27,8 @@ _DISCARDED: Final = 256 * 1024
 #: Seconds from accept in which a new client may still send its first request when the server stops.
 _FIRST_REQUEST: Final = 1.0
 _DONE: Final = 4
+#: Methods that a server in read-only mode answers: the safe ones (RFC 9110 section 9.2.1).
+_READS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
 
 
 class HttpHandler(Handler):
@@ -119,6 +121,7 @@ class HttpHandler(Handler):
     def request_received(self, head: RequestParser) -> None:
         """A request head is complete."""
         connection, site = self.connection, self.site
+        site.served += 1
         due = connection.due
         due.header = due.keep_alive = NEVER
         before = self._cycle
@@ -139,7 +142,7 @@ class HttpHandler(Handler):
             self.closing = True
         if site.routes is not None:
             cycle.use(site.routes.match(scope["method"], scope["path"]))
-        if site.slots is None:
+        if not site.guarded:
             self.start(cycle)
         else:
             self._admit(cycle)
@@ -198,9 +201,17 @@ class HttpHandler(Handler):
     # Requests
 
     def _admit(self, cycle: HttpCycle) -> None:
-        """Ask for one of ``limits.requests``."""
-        slots = self.site.slots
-        assert slots is not None
+        """Start it if it may: in read-only mode nothing is written any more, and ``limits.requests`` hold."""
+        slots, probes = self.site.slots, self.site.probes
+        if self.site.read_only and cycle.scope["method"] not in _READS:
+            cycle.fail(Ending("draining", Phase.QUEUED), 503)
+            return
+        if slots is None:
+            self.start(cycle)
+            return
+        if probes is not None and probes.asked(cycle.scope):
+            self.start(cycle)  # never shed
+            return
         verdict = slots.enter(self.connection.runtime.ticker.now, cycle)
         if verdict == "run":
             cycle.has_slot = True
@@ -340,7 +351,7 @@ class HttpHandler(Handler):
 
     def _answer_refused(self, error: ProtocolError, **members: object) -> None:
         """The server's own answer where no request came about; ``members`` are further ones of the problem document."""
-        headers, body = problem(error.status, error.reason, error.detail, **members)
+        headers, body = problem(error.status, error.reason, error.detail, (), **members)
         data = self.site.renderer.render(error.status, headers).data
         date = self.connection.runtime.ticker.date
         self.connection.write(b"".join((data, date, b"connection: close\r\n\r\n", body)))

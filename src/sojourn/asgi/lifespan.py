@@ -1,4 +1,9 @@
-"""The lifespan protocol (ASGI lifespan 2.0): startup before the first connection, shutdown after the last."""
+"""The lifespan protocol (ASGI lifespan 2.0): startup before the first connection, shutdown after the last.
+
+The extension ``lifespan.shutdown.notice`` (proposed in asgiref #199 and #588) tells the application that a drain has
+begun, while it is still served. It is offered in the scope, and sent only to an application that asks for it with
+``lifespan.startup.complete`` and ``"shutdown_notice": True``: others take any message after startup for the shutdown.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +38,19 @@ class Lifespan:
             error; ``off`` never asks.
     """
 
-    __slots__ = ("_answer", "_app", "_bus", "_inbox", "_mode", "_received", "_running", "_task", "_work", "state")
+    __slots__ = (
+        "_answer",
+        "_app",
+        "_bus",
+        "_inbox",
+        "_mode",
+        "_received",
+        "_running",
+        "_task",
+        "_wants_notice",
+        "_work",
+        "state",
+    )
 
     def __init__(self, app: ASGIApp, work: Work, bus: Bus, mode: Literal["auto", "on", "off"]) -> None:
         self._app = app
@@ -49,6 +66,8 @@ class Lifespan:
         self._answer: asyncio.Future[Message] | None = None
         #: Whether startup is complete and shutdown was not asked for.
         self._running = False
+        #: Whether the application asked to be told of a drain.
+        self._wants_notice = False
         #: Shared with the application; requests get shallow copies.
         self.state: dict[str, Any] = {}
 
@@ -74,6 +93,7 @@ class Lifespan:
             ) from None
         if answer is not None and answer["type"] == "lifespan.startup.complete":
             self._running = True
+            self._wants_notice = answer.get("shutdown_notice") is True
             return
         error = await self._end(task, "lifespan_startup")
         raised = self._received and error is not None
@@ -85,6 +105,11 @@ class Lifespan:
             # ASGI says to go on all the same, but it may well have meant to start: somebody should know.
             problem = f"raised in its startup and is served without lifespan: {_words(error)}"
             self._bus.emit(LifespanFailed("startup", problem, error))
+
+    def notice(self) -> None:
+        """A drain has begun; the application, if it asked for it, is told. It does not answer."""
+        if self._running and self._wants_notice:
+            self._inbox.put_nowait({"type": "lifespan.shutdown.notice"})
 
     async def shutdown(self, timeout: float | None) -> str | None:
         """Let the application stop, and see its task end.
@@ -150,6 +175,7 @@ class Lifespan:
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
+            "extensions": {"lifespan.shutdown.notice": {}},
         }
         try:
             await self._app(scope, self._receive, self._send)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.asgi.overrides import RouteTable
+from sojourn.asgi.probes import Probes
+from sojourn.asgi.server_control import CURRENT_SERVER, ServerControl
 from sojourn.clock import NEVER
 from sojourn.config import Config
 from sojourn.net.runtime import Runtime
@@ -45,22 +46,28 @@ class Site:
         "app",
         "asgi",
         "config",
+        "control",
         "date_header",
         "deflate",
         "drain",
         "draining",
         "forwarded",
+        "guarded",
         "handler_timeout",
         "keep_alive",
         "monotonic",
+        "noticed",
         "observers",
         "parsers",
         "plain",
+        "probes",
+        "read_only",
         "renderer",
         "response_start",
         "root_path",
         "routes",
         "runtime",
+        "served",
         "server_header",
         "slots",
         "state",
@@ -76,7 +83,9 @@ class Site:
         config: Config,
         forwarded: Callable[[str, Headers], Forwarded | None] | None = None,
     ) -> None:
-        self.app = app
+        #: Answers probes on the main listeners; None when it is not asked to.
+        self.probes = Probes(app, self.is_ready, config.app.root_path) if config.admin.probes else None
+        self.app: ASGIApp = self.probes or app
         self.runtime = runtime
         self.work = work
         self.config = config
@@ -99,11 +108,22 @@ class Site:
         self.slots: Slots[HttpCycle] | None = (
             Slots(limits.requests, limits.queue, limits.queue_wait) if limits.requests is not None else None
         )
+        #: Requests and WebSockets begun.
+        self.served = 0
+        #: Whether requests are asked for anything before they start; most sites have no reason to.
+        self.guarded = self.slots is not None
+        #: Whether requests that may change something are refused.
+        self.read_only = False
         #: The lifespan state; each request gets a shallow copy.
         self.state: dict[str, Any] = {}
-        #: Set when the server begins to drain: answers then say ``Connection: close``.
+        #: What the application sees of the server; known in the context of everything the server runs.
+        self.control = ServerControl(config.drain)
+        runtime.context.run(CURRENT_SERVER.set, self.control)
+        #: Whether a drain has begun; serving goes on for now.
+        self.noticed = False
+        #: Whether nobody new comes any more: answers then say ``Connection: close``.
         self.draining = False
-        self.drain = asyncio.Event()
+        self.drain = self.control.draining
         # What every request looks at, without the way through the configuration.
         self.monotonic = runtime.ticker.clock.monotonic
         self.observers = runtime.bus.observers
@@ -115,6 +135,17 @@ class Site:
         #: Whether the server adds just a Date to a response head.
         self.plain = self.date_header and not self.server_header
         self.ticker = runtime.ticker
+
+    def is_ready(self) -> bool:
+        """Whether new requests may come: no drain has begun."""
+        return not self.noticed
+
+    def begin_notice(self) -> None:
+        """A drain has begun: the application is told, and readiness says no."""
+        self.noticed = True
+        if self.config.drain.read_only:
+            self.read_only = self.guarded = True
+        self.control.notice.set()
 
     def begin_drain(self) -> None:
         """From now on answers close their connection, and whoever awaits ``drain`` is told."""

@@ -283,7 +283,10 @@ class WebSocketHandler(WebSocketUpgrade):
 
     def _app_returned(self) -> None:
         if self.state is _OPEN:
-            self.close(1000, "", Ending("ws_closed_by_app", Phase.CLOSING))
+            if self.site.draining:
+                self.begin_drain()  # it has heard of the drain, and its turn had not come
+            else:
+                self.close(1000, "", Ending("ws_closed_by_app", Phase.CLOSING))
         elif self._disconnected is None:
             error = ApplicationError("the application returned without an answer to the handshake")
             self._app_failed("app_returned_without_response", error)
@@ -338,8 +341,9 @@ class WebSocketHandler(WebSocketUpgrade):
         return Ending("ws_eof_no_close", Phase.WEBSOCKET, How.EOF_IN_FRAME if inside else how)
 
     def begin_drain(self) -> None:
-        """Tell the client to come back to another server."""
-        self.close(1012, "service restart", Ending("drain_goodbye", Phase.WEBSOCKET))
+        """Tell the client to go: with 1012 it finds a server again, with 1001 it does not."""
+        code, reason = (1012, "service restart") if self.site.config.drain.coming_back else (1001, "going away")
+        self.close(code, reason, Ending("drain_goodbye", Phase.WEBSOCKET))
 
     def deadline_passed(self, slot: str, now: float) -> None:
         connection, due = self.connection, self.connection.due
@@ -378,7 +382,7 @@ class WebSocketHandler(WebSocketUpgrade):
         before = self._ending
         if before is None or before.who is Who.NONE:
             return Ending("ws_close_timeout", Phase.CLOSING, How.TIMEOUT, "websocket.close")
-        return before
+        return before._replace(how=How.TIMEOUT)
 
     def _beat(self, now: float) -> None:
         connection, heartbeat = self.connection, self._heartbeat

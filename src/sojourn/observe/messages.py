@@ -18,14 +18,24 @@ from sojourn.events import (
     AcceptResumed,
     ApplicationFailed,
     DeadlineMissed,
+    DrainCounted,
     DrainCut,
+    DrainParticipantEnded,
     DrainPhaseChanged,
+    DrainReported,
     Event,
     LifespanFailed,
     LoopStalled,
+    RegistrationFailed,
+    RestartFailed,
     ServerStarted,
     ServerStopped,
     TaskSurvived,
+    WorkerEnded,
+    WorkerHung,
+    WorkerReady,
+    WorkerRetired,
+    WorkerStarted,
 )
 from sojourn.observe.text import message
 
@@ -57,10 +67,20 @@ class Messages:
             bus.observe(AcceptPaused, self._accept_paused),
             bus.observe(AcceptResumed, self._accept_resumed),
             bus.observe(DrainPhaseChanged, self._drain_phase_changed),
+            bus.observe(DrainCounted, self._drain_counted),
+            bus.observe(DrainParticipantEnded, self._drain_participant_ended),
             bus.observe(DrainCut, self._drain_cut),
+            bus.observe(DrainReported, self._drain_reported),
             bus.observe(LifespanFailed, self._lifespan_failed),
             bus.observe(ServerStarted, self._server_started),
             bus.observe(ServerStopped, self._server_stopped),
+            bus.observe(WorkerStarted, self._worker_started),
+            bus.observe(WorkerReady, self._worker_ready),
+            bus.observe(WorkerRetired, self._worker_retired),
+            bus.observe(WorkerEnded, self._worker_ended),
+            bus.observe(WorkerHung, self._worker_hung),
+            bus.observe(RestartFailed, self._restart_failed),
+            bus.observe(RegistrationFailed, self._registration_failed),
         ]
 
     def close(self) -> None:
@@ -103,9 +123,34 @@ class Messages:
         self._tell(logging.INFO, event, "%s: accepting again after %.1f s", event.listener, event.seconds)
 
     def _drain_phase_changed(self, event: DrainPhaseChanged) -> None:
-        text = "drain: %s, %.1f s left: %d requests, %d streams, %d websockets, %d idle"
+        self._drain("begins", event)
+
+    def _drain_counted(self, event: DrainCounted) -> None:
+        self._drain("goes on", event)
+
+    def _drain(self, what: str, event: DrainPhaseChanged | DrainCounted) -> None:
+        text = "drain%s: %s %s, %.1f s left: %d requests, %d streams, %d websockets, %d idle"
+        of = f" of {message(event.instance)}" if event.instance else ""
         counts = (event.requests, event.streams, event.sockets, event.idle)
-        self._tell(logging.INFO, event, text, event.phase, event.left, *counts)
+        self._tell(logging.INFO, event, text, of, event.phase, what, event.left, *counts)
+
+    def _drain_reported(self, event: DrainReported) -> None:
+        told = "; ".join(
+            f"{kind} {tally['finished']} finished, {tally['cut']} cut"
+            for kind, tally in event.kinds.items()
+            if tally["open"]
+        )
+        text = "drained%s in %.1f s: %s; %d WebSockets did not answer, exit code %d"
+        of = f" {message(event.instance)}" if event.instance else ""
+        level = logging.WARNING if event.exit_code else logging.INFO
+        self._tell(level, event, text, of, event.seconds, told or "nothing was open", event.unanswered, event.exit_code)
+
+    def _drain_participant_ended(self, event: DrainParticipantEnded) -> None:
+        if event.problem is None:
+            self._tell(logging.INFO, event, "drain: %s is done after %.1f s", message(event.name), event.seconds)
+        else:
+            text = "drain: %s failed after %.1f s: %s"
+            self._tell(logging.ERROR, event, text, message(event.name), event.seconds, message(event.problem))
 
     def _drain_cut(self, event: DrainCut) -> None:
         what = f"{event.what} {message(event.route)}".rstrip()
@@ -126,3 +171,38 @@ class Messages:
     def _server_stopped(self, event: ServerStopped) -> None:
         text = "stopped: %d connections finished, %d cut"
         self._tell(logging.INFO, event, text, event.finished, event.cut)
+
+    def _worker_started(self, event: WorkerStarted) -> None:
+        level = logging.DEBUG if event.why == "start" else logging.INFO
+        self._tell(level, event, "worker %d (process %d) starts: %s", event.worker, event.pid, message(event.why))
+
+    def _worker_ready(self, event: WorkerReady) -> None:
+        text = "worker %d (process %d) serves after %.1f s"
+        self._tell(logging.INFO, event, text, event.worker, event.pid, event.seconds)
+
+    def _worker_retired(self, event: WorkerRetired) -> None:
+        text = "worker %d (process %d) drains, another serves in its place: %s"
+        self._tell(logging.INFO, event, text, event.worker, event.pid, message(event.why))
+
+    def _worker_ended(self, event: WorkerEnded) -> None:
+        how = f"code {event.code}" if event.code >= 0 else f"signal {-event.code}"
+        problem = f": {message(event.problem)}" if event.problem else ""
+        if event.expected:
+            text = "worker %d (process %d) has ended with %s%s"
+            self._tell(logging.INFO, event, text, event.worker, event.pid, how, problem)
+            return
+        then = "" if event.again is None else "; replaced now" if not event.again else f"; again in {event.again:g} s"
+        text = "worker %d (process %d) ended unasked with %s%s%s"
+        self._tell(logging.ERROR, event, text, event.worker, event.pid, how, problem, then)
+
+    def _worker_hung(self, event: WorkerHung) -> None:
+        text = "worker %d (process %d) gave no sign of life for %.1f s and is killed; it was at\n%s"
+        self._tell(logging.ERROR, event, text, event.worker, event.pid, event.seconds, event.stacks.rstrip())
+
+    def _restart_failed(self, event: RestartFailed) -> None:
+        text = "%s given up, what served before serves on: %s"
+        self._tell(logging.ERROR, event, text, message(event.what), message(event.problem, lines=True))
+
+    def _registration_failed(self, event: RegistrationFailed) -> None:
+        text = "the service registry could not be told (%s), serving goes on: %s"
+        self._tell(logging.WARNING, event, text, event.call, message(event.problem))

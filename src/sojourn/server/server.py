@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,12 +26,15 @@ from sojourn.net.runtime import Runtime
 from sojourn.net.ticker import Ticker
 from sojourn.net.tls import server_context
 from sojourn.observe.install import install
+from sojourn.policy.drain import quick
 from sojourn.policy.trust import TrustList
 from sojourn.scopes.work import Work, stack_of
 from sojourn.server.importer import load_app
-from sojourn.server.lifecycle import Report, Shutdown
+from sojourn.server.lifecycle import Shutdown
 from sojourn.server.process import event_loop_factory, run_loop, tune_collector
 from sojourn.server.reception import Reception
+from sojourn.server.report import Report, write_report
+from sojourn.server.siblings import Siblings
 from sojourn.typing import ASGIApp, Headers
 from sojourn.wire.forwarded import Forwarded, forwarded
 
@@ -46,6 +50,7 @@ class Server:
         bus: Where events go; observers may be put on it before and after the start.
         clock: Where time comes from.
         sockets: Listening sockets to use instead of binding ``config.bind``; they stay the caller's.
+        siblings: Other processes that accept from the same sockets; None when there are none.
     """
 
     def __init__(
@@ -56,12 +61,14 @@ class Server:
         bus: Bus | None = None,
         clock: Clock | None = None,
         sockets: Sequence[socket.socket] | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self.config = config or Config()
         self.bus = bus or Bus()
         self._app = app
         self._clock = clock or SystemClock()
         self._given = sockets
+        self._siblings = siblings
         self._bound: list[socket.socket] = []
         self._listeners: list[Listener] = []
         self._lifespan: Lifespan | None = None
@@ -98,7 +105,7 @@ class Server:
             self.work = work = Work(loop, ticker, self.bus, runtime.context)
             reads = functools.partial(_believed, trust) if config.proxy.headers and config.proxy.trusted else None
             self.site = site = Site(self._app, runtime, work, config, reads)
-            reception = Reception(site)
+            reception = Reception(site, self._siblings)
             runtime.start()
             self._lifespan = Lifespan(self._app, work, self.bus, config.app.lifespan)
             await self._lifespan.startup(config.timeouts.lifespan_startup)
@@ -115,10 +122,13 @@ class Server:
                     bus=self.bus,
                     call_later=ticker.call_later,
                     now=self._clock.monotonic,
+                    # Old and new worker of a slot need no balance: one of them is about to end.
+                    ahead=self._siblings.ahead if self._siblings is not None and config.app.workers > 1 else None,
                 )
                 self._listeners.append(listener)
             self.addresses = tuple(listener.name for listener in self._listeners)
-            self._shutdown = Shutdown(site, self._listeners, last=self._given is None and config.bind.fd is None)
+            last = self._given is None and config.bind.fd is None
+            self._shutdown = Shutdown(site, self._listeners, last=last, notice=self._lifespan.notice)
             for listener in self._listeners:
                 listener.start()
         except BaseException:
@@ -128,17 +138,35 @@ class Server:
         if self._stopped_early:
             self.stop()
 
-    def stop(self) -> None:
-        """Begin to stop; called again, give nobody more time. Safe to call from a signal handler of the loop.
+    def drain(self, delay: float | None = None, *, last: bool | None = None) -> None:
+        """Begin to stop: say so, then accept nobody new, and let everybody finish within their time.
 
-        Called before the start is complete, it takes effect right after it.
+        Safe to call from a signal handler of the loop. Called again, it does nothing; called before the start is
+        complete, it takes effect right after it.
+
+        Args:
+            delay: Seconds of serving on while readiness says no; None takes ``drain.delay``.
+            last: Whether nobody else has the listening sockets, so that who waits in the kernel is taken in first; None
+                for what is known from the start.
         """
         if self._shutdown is None:
             self._stopped_early = True
-        elif self._shutdown.begun:
+            return
+        if last is not None:
+            self._shutdown.last = last
+        self._shutdown.begin(delay)
+
+    def hurry(self) -> None:
+        """Go on to the next phase of the drain at once; in the phase that waits for connections, cut them."""
+        if self._shutdown is not None:
             self._shutdown.hurry()
+
+    def stop(self) -> None:
+        """What a signal means: begin to stop; called again, go on to the next phase."""
+        if self.stopping:
+            self.hurry()
         else:
-            self._shutdown.begin()
+            self.drain()
 
     @property
     def stopping(self) -> bool:
@@ -148,8 +176,8 @@ class Server:
     async def wait_stopped(self) -> Report:
         """Wait until ``stop`` was called and everything has ended. To be awaited once.
 
-        It takes at most ``drain.total``, then a few seconds when tasks resist their cancellation, then
-        ``timeouts.lifespan_shutdown``.
+        It takes at most ``drain.delay``, ``drain.total``, a few seconds when tasks resist their cancellation,
+        ``drain.persist`` and ``timeouts.lifespan_shutdown``.
 
         Cancel: safe as long as connections are open; later it ends the application's own shutdown.
         """
@@ -159,8 +187,10 @@ class Server:
         # Only now: until here the application's requests may have used what its lifespan holds.
         problem = await self._lifespan.shutdown(self.config.timeouts.lifespan_shutdown)
         self._release()
+        report = report._replace(problem=problem or write_report(report, self.config.drain.report))
+        self.bus.emit(report.event)
         self.bus.emit(ServerStopped(report.finished, report.cut))
-        return report._replace(problem=problem)
+        return report
 
     def _release(self) -> None:
         for listener in self._listeners:
@@ -176,9 +206,13 @@ class Server:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if not self.stopping:
-            self.stop()
+        self.drain(0.0)  # whoever leaves the block has no balancer to wait for
         await self.wait_stopped()
+
+
+def _at_terminal(config: Config) -> Config:
+    """Where somebody waits at a terminal, the drain is quick."""
+    return msgspec.structs.replace(config, drain=quick(config.drain)) if sys.stderr.isatty() else config
 
 
 def _believed(trust: TrustList, host: str, headers: Headers) -> Forwarded | None:
@@ -206,7 +240,7 @@ async def serve(
 
     Cancel: begins the shutdown; the cancellation is raised again when it is complete. A second one hurries it.
     """
-    server = Server(app, config)
+    server = Server(app, _at_terminal(config or Config()))
     observing = install(server.bus, server.config.log, SystemClock())
     try:
         await server.start()
@@ -233,9 +267,10 @@ async def _stopped(server: Server) -> Report:
 
 
 def run(app: ASGIApp | str, config: Config | None = None, *, announce: Callable[[str], None] | None = None) -> int:
-    """Serve until a signal: SIGTERM or SIGINT begins the shutdown, a second hurries it, a third exits at once.
+    """Serve until a signal: SIGTERM or SIGINT begins the drain, a second goes on to its next phase, a third exits.
 
-    Owns the process: it makes the event loop, handles signals (in the main thread) and tunes the garbage collector.
+    Owns the process: it makes the event loop, handles signals (in the main thread) and tunes the garbage collector. One
+    process, without supervisor: ``app.workers`` is for ``sojourn serve``. On a terminal the drain is quick.
 
     Args:
         app: The ASGI application, or ``module:attribute`` to import it from.
@@ -243,12 +278,13 @@ def run(app: ASGIApp | str, config: Config | None = None, *, announce: Callable[
         announce: Called with the addresses once it listens.
 
     Returns:
-        The exit code: 0 after a clean end, 5 when something was cut, 1 when the application's own shutdown failed.
+        The exit code: 0 after a clean end, 6 when work was lost, 5 when something was cut, 1 when the application's own
+        shutdown failed.
 
     Raises:
         SojournError: It could not start; ``exit_code`` says which code fits.
     """
-    config = config or Config()
+    config = _at_terminal(config or Config())
     if isinstance(app, str):
         app = load_app(msgspec.structs.replace(config.app, target=app))
     bus = Bus()

@@ -151,16 +151,17 @@ class MemoryServer:
         self.runtime = Runtime(loop, self.config, self.bus, ticker)
         self.work = Work(loop, ticker, self.bus, self.runtime.context)
         self.site = Site(self.app, self.runtime, self.work, self.config)
-        self.shutdown = Shutdown(self.site, [], last=False)
         self._lifespan = Lifespan(self.app, self.work, self.bus, self.config.app.lifespan)
+        self.shutdown = Shutdown(self.site, [], last=False, notice=self._lifespan.notice)
         await self._lifespan.startup(self.config.timeouts.lifespan_startup)
         self.site.state = self._lifespan.state
 
     async def stop(self) -> None:
         """Cut what is open, and let the application stop."""
-        self.shutdown.begin()
+        self.shutdown.begin(0.0)
         self.shutdown.hurry()
         self.shutdown.hurry()
+        self.shutdown.hurry()  # nobody waits for participants either
         await self.settle()
         await self._lifespan.shutdown(self.config.timeouts.lifespan_shutdown)
         await self.settle()
@@ -231,9 +232,9 @@ class MemoryServer:
         self.runtime.ticker.call_later(seconds, partial(_wake, waiter))
         return waiter
 
-    def drain(self) -> None:
-        """Begin to stop, as the first signal does."""
-        self.shutdown.begin()
+    def drain(self, delay: float | None = None) -> None:
+        """Begin to stop, as the first signal does, after so many seconds of notice; None takes ``drain.delay``."""
+        self.shutdown.begin(delay)
 
     def seen(self, kind: type[E]) -> list[E]:
         """The events of one type, oldest first."""
