@@ -25,7 +25,7 @@ from sojourn.clock import ManualClock
 from sojourn.config import Bind
 from sojourn.events import AcceptPaused, AcceptResumed
 from sojourn.net import listener as listener_module
-from sojourn.net.listener import BATCH, Listener, tune
+from sojourn.net.listener import ASIDE, BATCH, LEFT, Listener, tune
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 on_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -36,13 +36,18 @@ class Scene:
     """A listener on a real port inside a running loop."""
 
     def __init__(
-        self, accepted: Callable[[socket.socket, Any], None] | None = None, settings: Bind | None = None
+        self,
+        accepted: Callable[[socket.socket, Any], None] | None = None,
+        settings: Bind | None = None,
+        ahead: Callable[[], bool] | None = None,
+        server: socket.socket | None = None,
     ) -> None:
-        self.server = socket.create_server(("127.0.0.1", 0), backlog=500)
+        self.server = server or socket.create_server(("127.0.0.1", 0), backlog=500)
         self.clients: list[socket.socket] = []
         self.taken: list[tuple[socket.socket, Any]] = []
         self.events: list[AcceptPaused | AcceptResumed] = []
         bus, loop = Bus(), asyncio.get_running_loop()
+        self.now = loop.time
         bus.observe(AcceptPaused, self.events.append)
         bus.observe(AcceptResumed, self.events.append)
         self.listener = Listener(
@@ -54,6 +59,7 @@ class Scene:
             bus=bus,
             call_later=loop.call_later,
             now=loop.time,
+            ahead=ahead,
         )
 
     def connect(self, number: int = 1) -> None:
@@ -70,7 +76,10 @@ class Scene:
 
 
 async def turns(number: int = 5) -> None:
+    """Some turns of the loop, a millisecond each; 0 for one without a wait."""
     loop = asyncio.get_running_loop()
+    if number == 0:
+        await asyncio.sleep(0)
     for _ in range(number):
         turn = loop.create_future()
         loop.call_later(0.001, turn.set_result, None)
@@ -263,6 +272,128 @@ def test_what_the_kernel_has_queued_can_be_taken_in_before_the_end(run: Run) -> 
             port = scene.taken[-1][1]
             (client,) = [client for client in scene.clients if client.getsockname() == port]
             assert client.recv(10) == b"served"
+
+    run(main())
+
+
+@on_both_loops
+def test_who_is_ahead_lets_others_go_first(run: Run) -> None:
+    async def main() -> None:
+        with Scene(ahead=lambda: True) as first, Scene(server=first.server.dup()) as second:
+            first.listener.start()
+            second.listener.start()
+            for _ in range(20):
+                first.connect()
+                await turns(1)
+            assert (len(first.taken), len(second.taken)) == (0, 20)
+            assert first.listener.accepting
+            assert first.events == []
+
+    run(main())
+
+
+@on_both_loops
+def test_who_is_ahead_takes_what_others_leave(run: Run) -> None:
+    """As when all others hang: a short wait for each few connections, and nobody is left out."""
+
+    async def main() -> None:
+        taken_when_asked: list[int] = []
+
+        def ahead() -> bool:
+            taken_when_asked.append(len(scene.taken))
+            return True
+
+        with Scene(ahead=ahead) as scene:
+            scene.connect(3 * LEFT)
+            scene.listener.start()
+            began = scene.now()
+            while len(scene.taken) < 3 * LEFT and scene.now() < began + 5:
+                await turns(1)
+            assert scene.now() - began >= 3 * ASIDE / 2  # uvloop's timers have whole milliseconds
+            await turns()
+            assert len(scene.taken) == 3 * LEFT
+            assert taken_when_asked == [0, LEFT, 2 * LEFT]
+
+    run(main())
+
+
+@on_both_loops
+def test_a_batch_ends_when_others_are_to_go_on(run: Run) -> None:
+    async def main() -> None:
+        with Scene(ahead=lambda: len(scene.taken) >= 5) as scene:
+            scene.connect(6)
+            scene.listener.start()
+            while not scene.taken:
+                await turns(0)
+            assert len(scene.taken) == 5
+            await turns()
+            assert len(scene.taken) == 6
+
+    run(main())
+
+
+@on_both_loops
+def test_two_that_compare_themselves_share_a_burst(run: Run) -> None:
+    async def main() -> None:
+        with (
+            Scene(ahead=lambda: len(first.taken) > len(second.taken)) as first,
+            Scene(ahead=lambda: len(second.taken) > len(first.taken), server=first.server.dup()) as second,
+        ):
+            first.connect(200)
+            first.listener.start()
+            second.listener.start()
+            for _ in range(2000):
+                await turns(1)
+                if len(first.taken) + len(second.taken) == 200:
+                    break
+            assert len(first.taken) + len(second.taken) == 200
+            assert abs(len(first.taken) - len(second.taken)) <= 2 * LEFT
+
+    run(main())
+
+
+@on_both_loops
+@pytest.mark.parametrize("what", ["pause", "close"])
+def test_who_stands_aside_can_be_paused_and_closed(run: Run, what: str) -> None:
+    async def main() -> None:
+        asked = 0
+
+        def ahead() -> bool:
+            nonlocal asked
+            asked += 1
+            if what == "pause":
+                asyncio.get_running_loop().call_soon(scene.listener.pause, "drain")
+            else:
+                asyncio.get_running_loop().call_soon(scene.listener.close)
+            return True
+
+        with Scene(ahead=ahead) as scene:
+            scene.listener.start()
+            scene.connect(3)
+            await turns(20)
+            assert (scene.taken, asked) == ([], 1)
+            assert not scene.listener.accepting
+            if what == "pause":
+                assert scene.listener.accept_pending() == 3
+
+    run(main())
+
+
+@on_both_loops
+def test_the_last_one_takes_in_all_also_while_it_stands_aside(run: Run) -> None:
+    async def main() -> None:
+        def ahead() -> bool:
+            asyncio.get_running_loop().call_soon(scene.listener.accept_pending)
+            return True
+
+        with Scene(ahead=ahead) as scene:
+            scene.connect(BATCH + 3)
+            scene.listener.start()
+            while not scene.taken:
+                await turns(0)
+            assert len(scene.taken) == BATCH + 3
+            await turns()
+            assert scene.listener.accepting
 
     run(main())
 

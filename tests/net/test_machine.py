@@ -40,7 +40,7 @@ CONFIG = Config(
     websocket=WebSocket(
         open=2.0, ping_interval=3.0, ping_timeout=2.0, idle=9.0, write=2.0, close=1.0, queue=8, message=100_000
     ),
-    drain=Drain(requests=3.0, streams=2.0, sockets=3.0, total=5.0),
+    drain=Drain(delay=0, requests=3.0, streams=2.0, sockets=3.0, total=5.0),
 )
 #: After drain.total: the close of an aborted socket, and a tick or two.
 CLOSING = 2.0

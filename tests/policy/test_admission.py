@@ -91,6 +91,48 @@ def test_leaving_twice_is_a_bug_that_shows() -> None:
         connections.leave("192.0.2.2")
 
 
+class Far:
+    """Other workers: what they were told, and how much room they leave."""
+
+    def __init__(self, room: int, room_for_address: int) -> None:
+        self.room, self.room_for_address = room, room_for_address
+        self.told = 0
+        self.addresses: dict[str, int] = {}
+
+    def enter(self, mine: int) -> bool:
+        if mine > self.room:
+            return False
+        self.told = mine
+        return True
+
+    def leave(self, mine: int) -> None:
+        self.told = mine
+
+    def enter_address(self, key: str, mine: int, limit: int | None) -> bool:
+        if limit is not None and mine > self.room_for_address:
+            return False
+        self.addresses[key] = mine
+        return True
+
+    def leave_address(self, key: str, mine: int) -> None:
+        self.addresses[key] = mine
+
+
+def test_those_elsewhere_are_asked_for_room_and_always_know_what_is_open_here() -> None:
+    far = Far(room=3, room_for_address=2)
+    connections = Connections(10, 5, elsewhere=far)
+    answers = [connections.admit(address) for address in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "unix")]
+    assert answers == [None, None, "address_limit", None, "connection_limit"]
+    assert (far.told, far.addresses) == (3, {"192.0.2.1": 2, "192.0.2.2": 1})
+    assert connections.move("192.0.2.2", "192.0.2.1") == "address_limit"
+    assert far.addresses == {"192.0.2.1": 2, "192.0.2.2": 1}
+    assert connections.move("192.0.2.1", "192.0.2.2") is None
+    assert far.addresses == {"192.0.2.1": 1, "192.0.2.2": 2}
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2"):
+        connections.leave(address)
+    assert (far.told, far.addresses) == (0, {"192.0.2.1": 0, "192.0.2.2": 0})
+
+
 class ConnectionsMachine(RuleBasedStateMachine):
     """Whatever comes and goes: limits hold, and the tables hold exactly what is open."""
 

@@ -27,6 +27,12 @@ __all__ = ["Listener", "tune"]
 #: are already served; and workers that share a socket share a burst, rather than one of them taking it whole.
 BATCH = 32
 
+#: Seconds a worker that is ahead of others waits for them to accept what came; then it takes what is left. A sibling
+#: whose loop is free needs a tenth of that, and no client notices it when none is.
+ASIDE = 0.002
+#: How many it takes then. In a burst all are busy, and each wait sets the others' shares back by so many.
+LEFT = 8
+
 #: Seconds before accepting is tried again: doubled each time from the first to the last. The last is also how long
 #: accepting must work before the shortage counts as over; without it a trickle of freed descriptors would be reported
 #: as ten shortages a second.
@@ -85,6 +91,7 @@ class Listener:
         bus: Gets AcceptPaused and AcceptResumed.
         call_later: Runs a function after so many seconds; what it returns is not used.
         now: Monotonic seconds.
+        ahead: Whether another process that accepts from the same socket should go first; None when there is none.
 
     Attributes:
         accepts: Connections handed on.
@@ -105,6 +112,7 @@ class Listener:
         bus: Bus,
         call_later: Callable[[float, Callable[[], None]], Any],
         now: Callable[[], float],
+        ahead: Callable[[], bool] | None = None,
     ) -> None:
         self.name = name
         self.accepts = self.aborted = self.dropped = self.failures = 0
@@ -115,6 +123,8 @@ class Listener:
         self._bus = bus
         self._call_later = call_later
         self._now = now
+        self._ahead = ahead
+        self._aside: asyncio.TimerHandle | None = None
         self._state = State.NEW
         self._held: str | None = None
         self._reading = False
@@ -128,8 +138,8 @@ class Listener:
 
     @property
     def accepting(self) -> bool:
-        """Whether connections are accepted now."""
-        return self._reading
+        """Whether connections are accepted now, be it after others had their chance."""
+        return self._reading or (self._aside is not None and self._wanted)
 
     def start(self) -> None:
         """Begin to accept; once."""
@@ -171,13 +181,21 @@ class Listener:
     def close(self) -> None:
         """Stop for good and close the socket. Calling it twice does nothing."""
         self._state = State.CLOSED
+        if self._aside is not None:
+            self._aside.cancel()
+            self._aside = None
         self._follow()
         self._close_reserve()
         self._sock.close()
 
+    @property
+    def _wanted(self) -> bool:
+        """Whether state and caller allow accepting."""
+        return self._held is None and self._state in (State.OPEN, State.TRIAL)
+
     def _follow(self) -> None:
-        """Watch the socket exactly while state and caller allow it."""
-        wanted = self._held is None and self._state in (State.OPEN, State.TRIAL)
+        """Watch the socket exactly while that is wanted and no other process is to go first."""
+        wanted = self._wanted and self._aside is None
         if wanted is self._reading:
             return
         self._reading = wanted
@@ -188,13 +206,35 @@ class Listener:
             self._loop.remove_reader(self._sock)
 
     def _watch(self) -> None:
-        self._loop.add_reader(self._sock, self._accept)
+        self._loop.add_reader(self._sock, self._accept if self._ahead is None else self._accept_in_turn)
 
-    def _accept(self, held: bool = False) -> bool:
-        """Accept one batch, when ``held`` in spite of a pause; whether there may be more."""
+    def _accept_in_turn(self) -> None:
+        """Somebody waits: accept, or let a process that is behind do it."""
+        if self._ahead is None or not self._ahead():
+            self._accept(ahead=self._ahead)
+            return
+        self._aside = self._loop.call_later(ASIDE, self._return)
+        self._follow()
+
+    def _return(self) -> None:
+        """The others had their chance: take what is left. So one that hangs costs this wait once a batch, no more."""
+        self._aside = None
+        self._follow()
+        if self._reading:
+            self._accept(batch=LEFT)
+
+    def _accept(self, held: bool = False, ahead: Callable[[], bool] | None = None, batch: int = BATCH) -> bool:
+        """Accept one batch; whether there may be more.
+
+        Args:
+            held: In spite of a pause.
+            ahead: The batch ends when this says that another process should go on.
+        """
         accept = self._sock.accept
         before = self.aborted
-        for _ in range(BATCH):
+        for number in range(batch):
+            if number and ahead is not None and ahead():
+                return True  # it is watched still: if somebody waits, the next turn steps aside
             try:
                 sock, address = accept()
             except BlockingIOError:
@@ -216,7 +256,7 @@ class Listener:
                 sock.close()
             if not self._reading and not (held and self._state is not State.CLOSED):
                 return False  # the callback paused or closed us
-        if self.aborted - before == BATCH:  # nothing but errors: whatever they are, they don't pass
+        if self.aborted - before == batch:  # nothing but errors: whatever they are, they don't pass
             self._starve("accept_failed")
             return False
         return True

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from ipaddress import AddressValueError, IPv6Address
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from sojourn.clock import NEVER
 
-__all__ = ["Connections", "Slots"]
+__all__ = ["Connections", "Elsewhere", "Slots"]
 
 #: The host of a Unix socket's peer: whoever may open the file; not limited by address.
 UNIX: Final = "unix"
@@ -17,6 +17,22 @@ UNIX: Final = "unix"
 Refused = Literal["connection_limit", "address_limit"]
 Entered = Literal["run", "queued", "concurrency_limit", "queue_full"]
 T = TypeVar("T", bound=Hashable)
+
+
+class Elsewhere(Protocol):
+    """Those who share the limits: other workers of the same service."""
+
+    def enter(self, mine: int) -> bool:
+        """This worker is about to hold so many connections. When the others leave no room, nothing has changed."""
+
+    def leave(self, mine: int) -> None:
+        """This worker holds so many connections now."""
+
+    def enter_address(self, key: str, mine: int, limit: int | None) -> bool:
+        """This worker is about to hold so many connections of an address, and ``limit`` are allowed in all."""
+
+    def leave_address(self, key: str, mine: int) -> None:
+        """This worker holds so many connections of an address now."""
 
 
 class Connections:
@@ -29,18 +45,27 @@ class Connections:
         limit: Open connections; None admits any number.
         per_address: Open connections of one address; None admits any number.
         ipv6_prefix: Bits of an IPv6 address that make two of them the same client; 128 tells all apart.
+        elsewhere: Is asked for room, and told what is open here; None when nobody shares the limits.
 
     ``limit`` and ``per_address`` may be changed at any time; connections that are open stay.
     """
 
-    __slots__ = ("_addresses", "_drop", "limit", "open", "per_address")
+    __slots__ = ("_addresses", "_drop", "_elsewhere", "limit", "open", "per_address")
 
-    def __init__(self, limit: int | None, per_address: int | None, *, ipv6_prefix: int = 64) -> None:
+    def __init__(
+        self,
+        limit: int | None,
+        per_address: int | None,
+        *,
+        ipv6_prefix: int = 64,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self.limit = limit
         self.per_address = per_address
         self.open = 0
         self._addresses: dict[str, int] = {}
         self._drop = 128 - ipv6_prefix
+        self._elsewhere = elsewhere
 
     @property
     def addresses(self) -> int:
@@ -58,7 +83,12 @@ class Connections:
         """
         if self.limit is not None and self.open >= self.limit:
             return "connection_limit"
+        elsewhere = self._elsewhere
+        if elsewhere is not None and not elsewhere.enter(self.open + 1):
+            return "connection_limit"
         if not self._add(address):
+            if elsewhere is not None:
+                elsewhere.leave(self.open)
             return "address_limit"
         self.open += 1
         return None
@@ -74,7 +104,9 @@ class Connections:
             return None
         key = self._key(address)
         if key is not None:
-            self._addresses[key] = self._addresses.get(key, 0) + 1
+            self._addresses[key] = count = self._addresses.get(key, 0) + 1
+            if self._elsewhere is not None:
+                self._elsewhere.enter_address(key, count, None)
         return "address_limit"
 
     def leave(self, address: str) -> None:
@@ -83,6 +115,8 @@ class Connections:
             raise ValueError("more connections left than were admitted")
         self._remove(address)
         self.open -= 1
+        if self._elsewhere is not None:
+            self._elsewhere.leave(self.open)
 
     def _add(self, address: str) -> bool:
         key = self._key(address)
@@ -90,6 +124,9 @@ class Connections:
             return True
         count = self._addresses.get(key, 0)
         if self.per_address is not None and count >= self.per_address:
+            return False
+        elsewhere = self._elsewhere
+        if elsewhere is not None and not elsewhere.enter_address(key, count + 1, self.per_address):
             return False
         self._addresses[key] = count + 1
         return True
@@ -105,6 +142,8 @@ class Connections:
             del self._addresses[key]
         else:
             self._addresses[key] = count - 1
+        if self._elsewhere is not None:
+            self._elsewhere.leave_address(key, count - 1)
 
     def _key(self, address: str) -> str | None:
         if ":" not in address:

@@ -27,11 +27,14 @@ from sojourn.net.preface import read_proxy_header
 from sojourn.net.tls import failure_reason
 from sojourn.policy.admission import Connections
 from sojourn.policy.trust import TrustList
+from sojourn.server.siblings import Siblings
 
 __all__ = ["Reception"]
 
 #: Refused connections that may be open at once, each for the second its answer needs. Above that they are just closed.
 _REFUSED: Final = 256
+#: How many of them over TLS: these are only heard because they may be probes.
+_REFUSED_TLS: Final = 16
 #: The peer of a Unix socket: it has no address to be limited or believed by.
 _UNIX: Final = "unix"
 #: asyncio's own handshake timer must never be the one that rings; the deadline is the connection's. Seconds.
@@ -43,14 +46,18 @@ class Reception:
 
     Args:
         site: What is served.
+        siblings: The other workers, with whom limits are shared; None for one process alone.
     """
 
     __slots__ = ("_admission", "_locals", "_proxy", "_refused", "_site", "_trust")
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, siblings: Siblings | None = None) -> None:
         self._site = site
         limits, proxy = site.config.limits, site.config.proxy
-        self._admission = Connections(limits.connections, limits.connections_per_ip)
+        if siblings is not None:
+            self._admission = siblings.connections
+        else:
+            self._admission = Connections(limits.connections, limits.connections_per_ip)
         self._refused = 0
         self._proxy = proxy.protocol == "on"
         self._trust = TrustList(proxy.trusted)
@@ -98,7 +105,7 @@ class Reception:
             handler = connection.handler
             if handler is None:  # it ended meanwhile
                 return
-            if tls is None or slot == "accept":
+            if tls is None:
                 await loop.connect_accepted_socket(lambda: handler, sock)
             else:
                 await loop.connect_accepted_socket(lambda: handler, sock, ssl=tls, ssl_handshake_timeout=_NOT_OURS)
@@ -135,11 +142,14 @@ class Reception:
 
     def _refuse(self, connection: Connection, tls: ssl.SSLContext | None, reason: str) -> bool:
         """Over a limit: whether a 503 can be said; else it is over."""
-        if tls is not None or self._refused >= _REFUSED:
-            # A TLS handshake is what an overloaded server can't afford.
+        if self._refused >= (_REFUSED if tls is None else _REFUSED_TLS if self._site.probes is not None else 0):
+            # A TLS handshake is what an overloaded server can't afford, except a few for probes.
             connection.end(Ending(reason, Phase.ACCEPT, How.LOCAL_FIN))
             return False
         self._refused += 1
+        if tls is not None:
+            connection.due.accept = NEVER
+            connection.arm("tls", self._site.config.timeouts.linger)
         connection.handler = _Refusal(connection, self._site, reason)
         return True
 
@@ -147,7 +157,7 @@ class Reception:
         """A connection has ended."""
         if connection.admitted is not None:
             self._admission.leave(connection.admitted)
-        elif isinstance(connection.handler, _Refusal):
+        elif isinstance(connection.handler, _Refusal | _OverLimit):
             self._refused -= 1
 
     def _local(self, sock: socket.socket) -> tuple[str, int | None]:
@@ -161,17 +171,31 @@ class Reception:
         return known
 
 
-class _Refusal(Handler):
-    """Says 503 to whoever came over the limit, without reading the request."""
+class _OverLimit(HttpHandler):
+    """Answers a probe over the limit; its connection ends with the answer."""
 
-    __slots__ = ("_reason", "_site")
+    __slots__ = ()
+
+
+class _Refusal(Handler):
+    """Says 503 to whoever came over the limit, without reading the request; unless it may be a probe."""
+
+    __slots__ = ("_head", "_reason", "_site")
 
     def __init__(self, connection: Connection, site: Site, reason: str) -> None:
         super().__init__(connection)
         self._site = site
         self._reason = reason
+        self._head = b""
 
     def opened(self) -> None:
+        if self._site.probes is None:
+            self._refuse()
+        elif self.connection.secure:
+            self.connection.due.tls = NEVER
+            self.connection.arm("accept", self._site.config.timeouts.linger)
+
+    def _refuse(self) -> None:
         site = self._site
         headers, body = problem(
             503,
@@ -184,10 +208,24 @@ class _Refusal(Handler):
         self.connection.end(Ending(self._reason, Phase.ACCEPT, How.LOCAL_FIN), linger=True)
 
     def data_received(self, data: bytes) -> None:
-        self.connection.bytes_in += len(data)
+        connection, probes = self.connection, self._site.probes
+        connection.bytes_in += len(data)
+        if connection.ending is not None or probes is None:
+            return
+        self._head += data
+        probe = probes.recognise(self._head, self._site.config.limits.header_bytes)
+        if probe:
+            connection.bytes_in -= len(self._head)  # counted again
+            connection.due.accept = NEVER
+            handler = _OverLimit(connection, self._site)
+            handler.closing = True
+            connection.swap(handler)
+            handler.data_received(self._head)
+        elif probe is False:
+            self._refuse()
 
     def deadline_passed(self, slot: str, now: float) -> None:
-        self.connection.end(Ending(self._reason, Phase.ACCEPT, How.LOCAL_ABORT), abort=True)
+        self._refuse()  # it has said nothing, or not enough
 
 
 def _how(error: OSError) -> How:
