@@ -164,6 +164,7 @@ def _table() -> dict[str, Reason]:
         Reason("connection_limit", w.RESOURCE, f.OVERLOAD, 503, 1013, True, "limits.connections reached"),
         Reason("address_limit", w.RESOURCE, f.CLIENT, 503, 1013, True, "limits.connections_per_ip reached"),
         Reason("fd_exhausted", w.RESOURCE, f.SERVER, 503, 1013, True, "no file descriptor left"),
+        Reason("draining", w.DRAIN, f.SHUTDOWN, 503, None, True, "drain.read_only: nothing is changed once a drain has begun"),
         Reason("drain_goodbye", w.DRAIN, f.NONE, 503, 1012, True, "told to reconnect because the server stops"),
         Reason("drain_forced", w.DRAIN, f.SHUTDOWN, 503, 1012, True, "cut because the time to drain was over"),
         Reason("worker_lost", w.INTERNAL, f.SERVER, None, 1006, True, "the worker process died"),

@@ -4,6 +4,7 @@
     ├── ConfigError            a key that is unknown or has a bad value (exit 2)
     ├── StartupError           the application can't be imported or its startup failed (exit 3)
     ├── BindError              an address can't be listened on (exit 4)
+    ├── RestartLoopError       workers end again and again (exit 7)
     ├── ProtocolError          the peer broke HTTP; carries the status of the answer
     │   └── HandshakeError     the WebSocket opening handshake is not acceptable
     ├── WebSocketError         the peer broke RFC 6455; carries the close code
@@ -26,6 +27,7 @@ __all__ = [
     "DeadlineExceeded",
     "HandshakeError",
     "ProtocolError",
+    "RestartLoopError",
     "SojournError",
     "StartupError",
     "WebSocketError",
@@ -67,6 +69,12 @@ class BindError(SojournError):
     """An address can't be listened on."""
 
     exit_code = 4
+
+
+class RestartLoopError(SojournError):
+    """Workers end again and again without having served: nothing can be served."""
+
+    exit_code = 7
 
 
 class ProtocolError(SojournError):

@@ -51,14 +51,15 @@ def environment(*first: Path, **more: str) -> dict[str, str]:
 def run(
     arguments: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``sojourn`` in a folder, with the stand-in for the server."""
+    """Run ``sojourn`` in a folder, with the stand-in for the server: in one process, unless it is asked for others."""
+    one_process = {"SOJOURN_APP_WORKERS": "0"} if arguments[:1] == ["serve"] else {}
     stand_in = folder / "stand_in"
     stand_in.mkdir(exist_ok=True)
     (stand_in / "sitecustomize.py").write_text(textwrap.dedent(STAND_IN))
     return subprocess.run(
         [sys.executable, "-m", "sojourn.cli", *arguments],
         cwd=folder,
-        env=environment(stand_in, **(environ or {})),
+        env=environment(stand_in, **one_process, **(environ or {})),
         capture_output=True,
         text=True,
         timeout=30,

@@ -49,14 +49,17 @@ def test_no_two_flags_share_a_name() -> None:
 def test_every_flag_sets_its_key_and_is_its_origin(path: str) -> None:
     key = keys()[path]
     samples = {"whole": "17", "number": "17", "list": "https://a.org", "text": "600"}
+    samples |= {"proxy.trusted": "10.0.0.0/8", "admin.bind": "unix:/a", "registration.webhook": "https://a.org"}
     flag = FLAGS[path]
     if key.kind == "flag":
         given = [flag.replace("--", "--no-") if key.default else flag]
     elif key.kind == "choice":
         given = [flag, next(choice for choice in key.choices if choice != key.default)]
     else:
-        given = [flag, "10.0.0.0/8" if path == "proxy.trusted" else samples[key.kind]]
+        given = [flag, samples.get(path, samples[key.kind])]
     needed = ["--tls-cert", "c", "--tls-ca", "a"] if path.startswith("tls.") and path != "tls.cert" else []
+    if path == "registration.token":
+        needed = ["--registration-webhook", "https://a.org"]
     loaded = parse(*given, *(needed[:2] if path == "tls.ca" else needed))
     assert setting(loaded, path) != key.default
     assert str(loaded.origins[path]) == given[0]

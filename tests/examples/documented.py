@@ -57,17 +57,45 @@ def check_long_connection(names: Names) -> None:
             assert socket.recv(timeout=5) == "hello"
         stream = threading.Thread(target=collect, args=(f"{url}/ticks", lines := []))
         stream.start()
-        while not lines:
-            time.sleep(0.01)
+        until(lambda: "data: 0" in lines)
     stream.join(10)  # the server has stopped, and the stream is complete
-    assert lines[0] == "data: 0"
-    assert lines[-4:] == ["retry: 2000", "event: goodbye", "data: the server restarts", ""]
+    assert lines[:4] == [":", "", "id: 0", "data: 0"]
+    assert 1000 <= retry_of(lines) <= 5000
+
+
+def retry_of(lines: list[str]) -> int:
+    """The milliseconds after which a stream that has ended wants its client back."""
+    (text,) = [line.removeprefix("retry: ") for line in lines if line.startswith("retry: ")]
+    return int(text)
 
 
 def collect(url: str, lines: list[str]) -> None:
     """Read a stream to its end."""
     with httpx.stream("GET", url, timeout=20) as answer:
         lines.extend(answer.iter_lines())  # one by one: the caller watches them come
+
+
+def check_event_stream(names: Names) -> None:
+    with serving(names["app"]) as url:
+        stream = threading.Thread(target=collect, args=(f"{url}/orders", lines := []))
+        stream.start()
+        httpx.post(f"{url}/orders/apples")
+        httpx.post(f"{url}/orders/pears")
+        sold = ["event: sold", "id: 2", 'data: {"order":"pears"}']
+        until(lambda: lines[-4:-1] == sold)
+        with httpx.stream("GET", f"{url}/orders", headers={"last-event-id": "1"}) as answer:
+            again = answer.iter_lines()
+            assert [next(again) for _ in range(5)] == [":", "", *sold]
+    stream.join(10)
+    assert "event: goodbye" in lines
+    assert 1000 <= retry_of(lines) <= 5000
+
+
+def check_on_drain(names: Names) -> None:
+    with serving(names["app"]) as url:
+        assert httpx.post(f"{url}/jobs/one").json() == {"waiting": 1, "last call": False}
+        assert names["saved"] == []
+    assert names["saved"] == ["one"]
 
 
 def check_client_leaves(names: Names) -> None:

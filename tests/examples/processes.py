@@ -55,6 +55,8 @@ def served(target: str, folder: Path, *flags: str) -> Iterator[Served]:
     log = folder / "server.log"
     command = [sys.executable, "-m", "sojourn.cli", "serve", target, "--app-dir", str(ROOT), "--port", "0", *flags]
     environ = {name: text for name, text in os.environ.items() if not name.startswith("SOJOURN_")}
+    environ["SOJOURN_DRAIN_DELAY"] = "0"
+    environ["SOJOURN_DRAIN_DELAY"] = "0"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output

@@ -24,13 +24,15 @@ def serving(app: ASGIApp, config: Config | None = None, *, bus: Bus | None = Non
 
     Args:
         app: The application.
-        config: Settings; ``bind`` is replaced.
+        config: Settings; ``bind`` is replaced, and a drain has no delay.
         bus: Where events go.
 
     Yields:
         The URL, such as ``http://127.0.0.1:40123``.
     """
-    settings = msgspec.structs.replace(config or Config(), bind=Bind(port=0))
+    settings = config or Config()
+    drain = msgspec.structs.replace(settings.drain, delay=0.0)
+    settings = msgspec.structs.replace(settings, bind=Bind(port=0), drain=drain)
     ready: queue.SimpleQueue[str | BaseException] = queue.SimpleQueue()
     stop: list[object] = []
 

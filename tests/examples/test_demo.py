@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import signal
@@ -155,7 +156,7 @@ def test_ctrl_c_ends_it_at_once_with_a_stream_and_two_websockets_open(tmp_path: 
         ):
             hear(one, "welcome")
             lines = stream.iter_lines()
-            assert next(lines) == "event: tick"
+            assert "event: tick" in itertools.islice(lines, 3)
             code, took = demo.stop(number)
             assert "event: goodbye" in list(lines)  # and no error: the stream is complete for its client
             for socket in (one, two):
@@ -179,14 +180,15 @@ def test_under_another_server_the_page_is_told_that_there_is_nothing_to_show() -
 
         async def send(message: MutableMapping[str, Any]) -> None:
             sent.append(message)
-            if message["type"] == "http.response.body":
+            if message.get("body", b"").startswith(b"event"):
                 asked.set()
 
         await Demo()({"type": "http", "method": "GET", "path": "/connections", "headers": []}, receive, send)
         return sent
 
     began = time.monotonic()
-    start, body = asyncio.run(request())
+    start, comment, body = asyncio.run(request())
     assert start["status"] == 200
+    assert comment["body"] == b":\n\n"
     assert body["body"] == b"event: connections\ndata: null\n\n"
     assert time.monotonic() - began < 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from django.core.asgi import get_asgi_application
 from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path as url
 
-from tests.frameworks.promises import BIG, Log, Promises
+import sojourn
+from sojourn.config import Drain
+from tests.frameworks.promises import BIG, Log, Promises, eventually
+from tests.frameworks.serving import served
 
 if not settings.configured:
     settings.configure(
@@ -83,6 +87,17 @@ async def events(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(pieces(), content_type="text/event-stream")
 
 
+async def goodbye(request: HttpRequest) -> StreamingHttpResponse:
+    async def news() -> AsyncIterator[str]:
+        try:
+            yield "hello"
+            await asyncio.sleep(3600)
+        finally:
+            HERE["log"].append("events ended")
+
+    return StreamingHttpResponse(sojourn.event_stream(news()), content_type="text/event-stream")
+
+
 async def fails(request: HttpRequest) -> HttpResponse:
     raise LookupError("a bug")
 
@@ -107,6 +122,7 @@ urlpatterns = [
         "file": file,
         "plain_file": plain_file,
         "events": events,
+        "goodbye": goodbye,
         "fails": fails,
         "slow": slow,
     }.items()
@@ -145,3 +161,18 @@ class TestDjango(Promises):
         except httpx.ReadTimeout:
             pass  # that is how it leaves
         log.wait_for("view cancelled")
+
+    def test_a_stream_of_events_says_goodbye_when_the_server_drains(self, log: Log, path: Path) -> None:
+        received: list[str] = []
+
+        def read(address: str) -> None:
+            with httpx.stream("GET", f"{address}/goodbye", timeout=20) as answer:
+                received.extend(answer.iter_lines())  # to its end: a cut would raise
+
+        with served(make(log, path), drain=Drain(delay=0)) as site:
+            reader = threading.Thread(target=read, args=(site.url,))
+            reader.start()
+            eventually(lambda: "data: hello" in received)
+        reader.join(20)
+        assert any(line.startswith("retry: ") for line in received)
+        assert log == ["events ended"]

@@ -31,7 +31,7 @@ def environment(**settings: str) -> dict[str, str]:
     root = str(HERE.parents[1])
     return (
         inherited
-        | {"PYTHONPATH": root}
+        | {"PYTHONPATH": root, "SOJOURN_DRAIN_DELAY": "0"}
         | {f"SOJOURN_{name.upper().replace('__', '_')}": text for name, text in settings.items()}
     )
 

@@ -78,7 +78,7 @@ def test_a_child_serves_on_the_inherited_descriptor_and_is_quick_to_stop() -> No
         app=App(target="web:app", reload=True),
         bind=Bind(uds="/s", backlog=7),
         timeouts=Timeouts(header=4.0, lifespan_shutdown=None),
-        drain=Drain(streams=0.5),
+        drain=Drain(delay=0, streams=0.5),
     )
     child = in_child(config, 5)
     assert child.bind == Bind(fd=5, backlog=7)

@@ -43,7 +43,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Notes:
 
 def refuses(serving: Serving) -> bool:
     """Whether it takes no new connection any more."""
-    serving.wait_for("drain: finish")
+    serving.wait_for("finish begins")
     try:
         serving.connect().close()
     except ConnectionRefusedError:
@@ -172,7 +172,7 @@ def test_a_second_signal_gives_nobody_more_time(loop: str, notes: Notes) -> None
         client = serving.ask("/slow?seconds=3600")
         notes.wait_for("begun")
         serving.signal()
-        serving.wait_for("drain: finish")
+        serving.wait_for("finish begins")
         serving.signal(signal.SIGINT)
         assert rest(client).startswith(b"HTTP/1.1 503")
         assert serving.ended() == 5
@@ -184,7 +184,7 @@ def test_a_third_signal_exits_at_once(notes: Notes) -> None:
         client = serving.ask("/resist")
         notes.wait_for("begun")
         serving.signal()
-        serving.wait_for("drain: finish")
+        serving.wait_for("finish begins")
         serving.signal()
         notes.wait_for("resisted")
         began = now()

@@ -99,6 +99,8 @@ def test_every_key_can_be_set_in_the_environment(path: str) -> None:
         "bind.uds_mode": "600",
         "websocket.origins": "https://a.example",
         "proxy.trusted": "10.0.0.0/8",
+        "admin.bind": "unix:/run/a.sock",
+        "registration.webhook": "https://a.example",
         "flag": "no" if key.default is True else "yes",
         "whole": "17",
         "number": "17",
@@ -109,6 +111,8 @@ def test_every_key_can_be_set_in_the_environment(path: str) -> None:
     environ = {key.environment: samples.get(path, samples[key.kind])}
     if key.name == "client_cert":
         environ |= {"SOJOURN_TLS_CERT": "c", "SOJOURN_TLS_CA": "a"}
+    if path == "registration.token":
+        environ["SOJOURN_REGISTRATION_WEBHOOK"] = "https://a.example"
     if path in needs:
         environ[keys()[needs[path]].environment] = "c"
     result = loaded(environ=environ)
@@ -386,7 +390,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     text = "[timeouts]\nheader = -1\nbogus = 3\n[[routes]]\npath = 3\n"
     (tmp_path / "sojourn.toml").write_text(text)
     with pytest.raises(Problems) as caught:
-        loaded(folder=tmp_path, environ={"SOJOURN_APP_LOOP": "trio"}, flags={"app.workers": 0})
+        loaded(folder=tmp_path, environ={"SOJOURN_APP_LOOP": "trio"}, flags={"app.workers": -1})
     assert sorted(str(each.key) for each in caught.value.problems) == [
         "app.loop",
         "app.workers",
@@ -505,6 +509,9 @@ def test_a_route_may_set_what_is_looked_up_for_each_request_and_nothing_else() -
         ({"websocket.origins": "https://*.a.org"}, "websocket.origins: 'https://*.a.org' is no origin"),
         ({"websocket.origins": "https://a.org/"}, "websocket.origins: 'https://a.org/' is no origin"),
         ({"proxy.trusted": "proxy.local"}, "proxy.trusted: 'proxy.local' is neither an address, a network"),
+        ({"admin.bind": "0.0.0.0:9000"}, "admin.bind: '0.0.0.0' is no loopback address"),
+        ({"registration.webhook": "ftp://a"}, "registration.webhook: is no URL of http or https"),
+        ({"registration.token": "t"}, "registration.token: means nothing without registration.webhook"),
     ],
 )
 def test_contradictions_are_refused(flags: dict[str, str], message: str) -> None:
@@ -520,6 +527,7 @@ def test_contradictions_are_refused(flags: dict[str, str], message: str) -> None
         {"websocket.origins": "https://a.org:8443,same-origin,null,*,chrome-extension://abc"},
         {"proxy.trusted": "10.0.0.0/8,::1,unix,192.168.1.7"},
         {"timeouts.handler": "5s"},
+        {"admin.bind": "unix:/run/a.sock", "registration.webhook": "https://a/b", "registration.token": "t"},
     ],
 )
 def test_settings_that_fit_together_pass_without_a_word(flags: dict[str, str]) -> None:
@@ -549,6 +557,18 @@ PING_TOO_LONG = "is longer than websocket.ping_interval (20 s): a ping is due be
             f"websocket.ping_timeout (30 s) {PING_TOO_LONG}",
         ),
         ({"drain.requests": "2m"}, "drain.requests (120 s) is cut short: drain.total is 90 s"),
+        (
+            {"admin.bind": "unix:/a", "app.workers": "0"},
+            "admin.bind has no effect: it is the supervisor's, and there is none when app.workers is 0",
+        ),
+        (
+            {"registration.webhook": "https://a", "app.reload": "on"},
+            "registration.webhook has no effect: it is the supervisor's, and there is none when app.reload is on",
+        ),
+        (
+            {"registration.webhook": "http://a", "registration.token": "t"},
+            "registration.token is sent unencrypted: registration.webhook is http, not https",
+        ),
         ({"proxy.trusted": "*"}, "proxy.trusted is *: every client can claim any address"),
     ],
 )

@@ -38,6 +38,7 @@ class Command(NamedTuple):
 #: Every command by its name.
 COMMANDS: Final = {
     "serve": Command("sojourn.cli.serve", "serve", "Serve an ASGI application."),
+    "upgrade": Command("sojourn.cli.upgrade", "upgrade", "Replace a running supervisor and its workers by new code."),
     "config": Command("sojourn.cli.config", "config", "Show every setting with its value, unit and origin."),
     "version": Command("sojourn.cli.version", "version", "Show the versions of Sojourn and of what it runs on."),
 }

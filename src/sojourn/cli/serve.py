@@ -1,4 +1,7 @@
-"""``sojourn serve``: settings, the start message, then the server; with ``--reload`` a parent that starts it anew."""
+"""``sojourn serve``: settings, the start message, then the supervisor with its workers.
+
+With ``--workers 0`` one process serves without a supervisor; with ``--reload`` a parent starts such a one anew.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,44 +20,65 @@ from sojourn.config import Config
 from sojourn.errors import ConfigError, SojournError
 from sojourn.server.settings import Loaded, waits_without_deadline
 
+if TYPE_CHECKING:
+    from sojourn.server.upgrade import Handed, Successor
+
 __all__ = ["deadline_notice", "serve"]
 
 #: How the parent of a reload tells its child which descriptor to serve on, and who its parent is.
 _CHILD: Final = "--reload-child"
+#: Asks new code whether it could take over the state behind a descriptor.
+_CHECK: Final = "--check-upgrade"
 #: Seconds for threads that the application left running, when everything else has ended.
 _LAST_THREADS: Final = 3.0
 
 
 @click.command(cls=SettingsCommand, params=parameters())
 @click.option(_CHILD, metavar="FD:PID", hidden=True)
+@click.option(_CHECK, type=int, hidden=True)
 @click.pass_context
-def serve(ctx: click.Context, /, config_file: Path | None, reload_child: str | None, **given: Any) -> int:
+def serve(
+    ctx: click.Context,
+    /,
+    config_file: Path | None,
+    reload_child: str | None,
+    check_upgrade: int | None,
+    **given: Any,
+) -> int:
     """Serve the ASGI application APP, written module:attribute.
 
     Without the attribute, app and application are tried. Stops cleanly on SIGTERM and Ctrl-C: requests finish, streams
     and WebSockets are told; a second signal hurries, a third exits at once.
     """
-    loaded = load_settings(config_file, given, os.environ, Path.cwd())
-    _refuse_workers(loaded)
-    if loaded.config.app.reload and reload_child is None:
-        return _reload(loaded, ctx.find_root().obj or ())
+    folder = _working_folder()
+
+    def load() -> Loaded:
+        os.chdir(folder)  # anew each time: it may be a link that meanwhile leads elsewhere
+        return load_settings(config_file, given, os.environ, Path.cwd())
+
+    arguments = ctx.find_root().obj or ()
+    if check_upgrade is not None:
+        return _check_upgrade(load(), check_upgrade)
+    handed = _handed()
+    if handed is not None:
+        return _supervise(handed.config(), load, arguments, handed)
+    loaded = load()
+    config = loaded.config
+    if config.app.reload and reload_child is None:
+        return _reload(loaded, arguments)
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    config = loaded.config if reload_child is None else _child_config(loaded.config, reload_child)
-    return _run(config)
+        _say(f"warning: {warning}")
+    if reload_child is not None:
+        return _run(_child_config(config, reload_child))
+    if config.app.workers == 0:
+        return _run(config)
+    return _supervise(config, load, arguments, None)
 
 
 def deadline_notice(config: Config) -> str:
     """``2 waits without a deadline: ...``; "" when every wait has one."""
     waits = waits_without_deadline(config)
     return f"{len(waits)} wait{'s' * (len(waits) > 1)} without a deadline: {', '.join(waits)}" if waits else ""
-
-
-def _refuse_workers(loaded: Loaded) -> None:
-    """There is one process so far. Remove this, and its call, when the supervisor is there."""
-    if loaded.config.app.workers > 1:
-        origin = str(loaded.origins["app.workers"])
-        raise ConfigError("workers > 1 comes with the supervisor; write 1", key="app.workers", origin=origin)
 
 
 def _run(config: Config) -> int:
@@ -64,7 +88,8 @@ def _run(config: Config) -> int:
 
     console = configure(config.log)
     try:
-        code = run(config.app.target, config, announce=_announcer(config))
+        announce = _announcer(config)
+        code = run(config.app.target, config, announce=lambda addresses: announce(addresses, 0))
     except SojournError:
         if config.app.traceback or config.log.level == "debug":
             traceback.print_exc()
@@ -75,16 +100,89 @@ def _run(config: Config) -> int:
     return code
 
 
-def _announcer(config: Config) -> Callable[[str], None]:
-    """What the server calls with its addresses once it listens."""
+def _supervise(config: Config, load: Callable[[], Loaded], arguments: Sequence[str], handed: Handed | None) -> int:
+    from sojourn.observe.console import configure
+    from sojourn.server.supervisor import Settings, supervise
+
+    console = configure(config.log)
+
+    def again() -> Config:
+        loaded = load()
+        for warning in loaded.warnings:
+            _say(f"warning: {warning}")
+        return loaded.config
+
+    settings = Settings(
+        config,
+        load=again,
+        announce=_announcer(config),
+        warn=lambda text: _say(f"warning: {text}"),
+        terminal=sys.stderr.isatty(),
+        successor=_successor(arguments, console.handler.flush),
+    )
+    try:
+        return supervise(settings, handed)
+    finally:
+        console.close()
+
+
+def _handed() -> Handed | None:
+    """What a supervisor that became this process has left."""
+    from sojourn.server.upgrade import VARIABLE, take_over
+
+    return take_over(os.environ) if VARIABLE in os.environ else None
+
+
+def _successor(arguments: Sequence[str], farewell: Callable[[], None]) -> Successor:
+    """This command once more, by the interpreter and the script that it was called by."""
+    count = len(arguments)
+    as_called = count and sys.orig_argv[-count:] == list(arguments)
+    before = [sys.executable, *sys.orig_argv[1:-count]] if as_called else [sys.executable, "-m", "sojourn.cli"]
+    command, *rest = arguments or ("serve",)
+    from sojourn.server.upgrade import Successor
+
+    def check(state: int) -> list[str]:
+        return [*before, command, f"{_CHECK}={state}", *rest]
+
+    return Successor([*before, command, *rest], check=check, farewell=farewell)
+
+
+def _check_upgrade(loaded: Loaded, state: int) -> int:
+    """Whether this code could take over a supervisor, with the settings as they are now."""
+    import sojourn.server.supervisor  # noqa: F401 - it must be there, with all it needs
+    from sojourn.server.board import Board
+    from sojourn.server.upgrade import read_state
+
+    if loaded.config.app.workers == 0 or loaded.config.app.reload:
+        raise ConfigError("a supervisor can't become one process: app.workers is 0, or app.reload is on")
+    board = Board.attach(read_state(state).board)
+    board.close()
+    return 0
+
+
+def _working_folder() -> str:
+    """The working folder by the name the shell has for it: the name of a link, where that leads here."""
+    real, named = os.getcwd(), os.environ.get("PWD", "")
+    try:
+        return named if os.path.isabs(named) and os.path.samefile(named, real) else real
+    except OSError:
+        return real
+
+
+def _announcer(config: Config) -> Callable[[str, int], None]:
+    """What is called with the addresses and the number of workers once they are served."""
     notice = deadline_notice(config)
     target = config.app.target or "the application"
 
-    def announce(addresses: str) -> None:
+    def announce(addresses: str, workers: int) -> None:
         if not sys.stderr.isatty():
-            click.echo(f"serving {target} at {addresses}{f' ({notice})' if notice else ''}", err=True)
+            notes = [note for note in (f"{workers} workers" if workers > 1 else "", notice) if note]
+            more = f" ({'; '.join(notes)})" if notes else ""
+            _say(f"serving {target} at {addresses}{more}")
             return
         lines = [f"Sojourn {sojourn_version()} serves {target}", f"  address    {addresses}"]
+        if workers > 1:
+            lines.append(f"  workers    {workers}")
         if notice:
             lines.append(f"  deadlines  {notice}")
         click.echo("\n".join([*lines, "  Ctrl-C stops it"]), err=True)
@@ -121,7 +219,8 @@ def _child_command(arguments: Sequence[str], fd: int) -> list[str]:
 
 
 def _child_config(config: Config, reload_child: str) -> Config:
-    from sojourn.server.reload import die_with_parent, in_child
+    from sojourn.server.parent import die_with_parent
+    from sojourn.server.reload import in_child
 
     fd, _, parent = reload_child.partition(":")
     if not (fd.isdecimal() and parent.isdecimal()):

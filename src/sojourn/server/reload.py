@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ import msgspec
 from sojourn.clock import Clock, SystemClock
 from sojourn.config import Config
 
-__all__ = ["POLL", "STOP_LIMIT", "Reloader", "Watch", "die_with_parent", "in_child"]
+__all__ = ["POLL", "STOP_LIMIT", "Reloader", "Watch", "in_child"]
 
 #: Seconds between two looks at the files.
 POLL: Final = 0.5
@@ -32,6 +31,7 @@ STOP_LIMIT: Final = 10.0
 
 #: Seconds a developer waits for connections and for the lifespan to end; shorter settings stay.
 _DRAIN: Final = 3.0
+_WAITS: Final = ("requests", "streams", "sockets", "persist", "total")
 
 #: Exit code of a server that had to be cut.
 _CUT: Final = 5
@@ -183,7 +183,8 @@ class Reloader:
 def in_child(config: Config, fd: int) -> Config:
     """The configuration of the child: it serves on the inherited descriptor and is quick to stop."""
     drain = config.drain
-    shorter: dict[str, Any] = {name: min(getattr(drain, name), _DRAIN) for name in drain.__struct_fields__}
+    shorter: dict[str, Any] = {name: min(getattr(drain, name), _DRAIN) for name in _WAITS}
+    shorter |= {"delay": 0.0, "close_rate": None}
     shutdown = config.timeouts.lifespan_shutdown
     return msgspec.structs.replace(
         config,
@@ -194,23 +195,6 @@ def in_child(config: Config, fd: int) -> Config:
             config.timeouts, lifespan_shutdown=_DRAIN if shutdown is None else min(shutdown, _DRAIN)
         ),
     )
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGTERM when the parent process dies, so that even ``kill -9`` leaves no server behind.
-
-    Args:
-        parent: Process id of the parent.
-
-    Source: prctl(2), PR_SET_PDEATHSIG; other systems than Linux have nothing like it.
-    """
-    if sys.platform == "linux":
-        import ctypes  # only a child of reload pays for it
-
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGTERM))
-    if os.getppid() != parent:  # it died before the kernel knew
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _typed() -> bool:
