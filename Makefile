@@ -18,7 +18,7 @@ DOCS    := .venv/.stamp-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench conformance docs clean
+.PHONY: help setup demo test check drill bench conformance docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ check: $(TEST) ## lint, format, types, architecture; under a minute
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+drill: $(TEST) $(SYSTEM) ## stop, restart and break real servers under load (ARGS="-k name")
+	@$(BIN)/python -m pytest drills -o faulthandler_timeout=600 $(ARGS)
 
 bench: $(BENCH) ## measure against other servers (ARGS=)
 	@$(BIN)/python -m bench $(ARGS)

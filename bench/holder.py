@@ -22,16 +22,20 @@ class Count:
     failed: int
     closed: int
     pings: int
+    closes: int
     bytes: int
     cpu: float
 
 
 class Holder:
-    """Opens `count` connections of one kind, `http` or `ws`; a context manager that always ends them."""
+    """Opens `count` connections of one kind, `http` or `ws`; a context manager that always ends them.
 
-    def __init__(self, kind: str, port: int, count: int, lifetime: float) -> None:
+    `rate` is how many are opened in a second; 0 for as fast as it goes.
+    """
+
+    def __init__(self, kind: str, port: int, count: int, lifetime: float, rate: int = 0) -> None:
         path = "/ws" if kind == "ws" else "/"
-        command = [build.client("idle"), kind, str(port), path, str(count), str(int(lifetime))]
+        command = [build.client("idle"), kind, str(port), path, str(count), str(int(lifetime)), str(rate)]
         self.count = count
         self.process = process.spawn(command, machine.cores()[0], pipes=True)
         try:
@@ -54,16 +58,20 @@ class Holder:
 
     def ask(self) -> Count:
         """The counts of this moment; every connection must still be open."""
+        now = self.look()
+        if now.open != self.count:
+            raise BenchError(f"{now.closed} of {self.count} idle connections were closed by the server")
+        return now
+
+    def look(self) -> Count:
+        """The counts of this moment."""
         assert self.process.stdin
         try:
             self.process.stdin.write("stat\n")
             self.process.stdin.flush()
         except BrokenPipeError as error:
             raise BenchError("idle: the opener has ended") from error
-        now = self._read(ANSWER_DEADLINE)
-        if now.open != self.count:
-            raise BenchError(f"{now.closed} of {self.count} idle connections were closed by the server")
-        return now
+        return self._read(ANSWER_DEADLINE)
 
     def end(self) -> None:
         """Closes all connections by ending the opener."""

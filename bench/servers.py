@@ -20,7 +20,7 @@ from bench.process import BenchError
 APP = "bench.apps.asgi:app"
 BIN = Path(sys.executable).parent
 HTTP = frozenset({"get", "get7", "get1000", "idle_http"})
-ALL = HTTP | {"post", "echo", "idle_ws", "idle_cpu"}
+ALL = HTTP | {"post", "echo", "idle_ws", "idle_cpu", "connect", "drain"}
 UVICORN_WS = ("websockets-sansio", "wsproto", "websockets")
 
 
@@ -59,7 +59,9 @@ def _command(tool: str, arguments: str) -> Callable[[int], list[str]]:
     return fill
 
 
-SOJOURN = "serve {app} --host 127.0.0.1 --port {port} --app-dir . --access-log off"
+SOJOURN = (
+    "serve {app} --host 127.0.0.1 --port {port} --app-dir . --access-log off --drain-delay 0 --drain-close-rate none"
+)
 UVICORN = (
     "{app} --host 127.0.0.1 --port {port} --app-dir . --no-access-log --log-level warning --loop uvloop"
     " --http httptools --backlog 8192 --timeout-keep-alive 75 --ws "
@@ -95,7 +97,13 @@ def catalogue(ws: str) -> dict[str, Spec]:
     """All servers in the order of a round; `ws` is uvicorn's WebSocket implementation."""
     own = _packages("sojourn", "uvloop", "httptools")
     specs = [
-        Spec("sojourn", _command("sojourn", SOJOURN), own),
+        Spec("sojourn", _command("sojourn", SOJOURN), own, figures=ALL | {"balance"}),
+        Spec(
+            "sojourn-unsupervised",
+            _command("sojourn", SOJOURN + " --workers 0"),
+            own,
+            figures=frozenset({"connect", "drain"}),
+        ),
         Spec(
             "sojourn-unprotected",
             _command("sojourn", SOJOURN + " --config bench/unprotected.toml"),
@@ -119,7 +127,7 @@ def catalogue(ws: str) -> dict[str, Spec]:
             "bare",
             lambda port: [sys.executable, "bench/apps/bare.py", str(port)],
             _packages("uvloop"),
-            figures=HTTP,
+            figures=HTTP | {"connect"},
         ),
     ]
     return {spec.name: spec for spec in specs}

@@ -26,7 +26,11 @@ FIGURES = {
         Figure("idle_http", "Memory per idle keep-alive connection", "KiB", 2),
         Figure("idle_ws", "Memory per idle WebSocket", "KiB", 2),
         Figure("idle_cpu", "Processor time of idle WebSockets with pings", "% of a core", 3),
+        Figure("connect", "Processor time per short connection, supervisor included", "us", 1),
+        Figure("balance", "Larger share of 2,000 WebSockets opened at 500/s on two workers", "%", 1),
+        Figure("drain", "From SIGTERM to exit with 5,000 idle WebSockets, without notice and spread", "s", 2),
     )
 }
 THROUGHPUT = ("get", "get7", "post", "echo", "get1000")
+LIFE = ("connect", "balance", "drain")
 IDLE = ("idle_http", "idle_ws", "idle_cpu")

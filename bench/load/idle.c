@@ -1,9 +1,10 @@
 /* Opens N connections, has one request served on each, then holds them idle and answers pings.
  *
- *   idle http|ws PORT PATH CONNECTIONS LIFETIME
+ *   idle http|ws PORT PATH CONNECTIONS LIFETIME [RATE]
  *
  * A WebSocket gets the handshake and one echo. Prints one line of JSON when all are open; then one line per
- * "stat" read from stdin. Ends at the end of stdin, or after LIFETIME seconds. */
+ * "stat" read from stdin. Ends at the end of stdin, or after LIFETIME seconds. With RATE not more than so many are opened in a
+ * second. Close frames are answered and counted. */
 #include "ws_wire.h"
 
 #define SOURCES 16
@@ -21,8 +22,8 @@ struct peer {
 };
 
 static struct peer *peers;
-static int is_ws, port, count, next_peer, in_flight, idle_now, failed, closed, poll_fd;
-static uint64_t pings, bytes, random_state = 2463534242ull;
+static int is_ws, rate, port, count, next_peer, in_flight, idle_now, failed, closed, poll_fd;
+static uint64_t began, pings, closes, bytes, random_state = 2463534242ull;
 static const char *path;
 
 static void start(struct peer *p) {
@@ -39,7 +40,8 @@ static void start(struct peer *p) {
 }
 
 static void fill(void) {
-    while (in_flight < IN_FLIGHT && next_peer < count) start(&peers[next_peer++]);
+    uint64_t due = rate ? 1 + (now_ns() - began) * (uint64_t)rate / 1000000000ull : (uint64_t)count;
+    while (in_flight < IN_FLIGHT && next_peer < count && (uint64_t)next_peer < due) start(&peers[next_peer++]);
 }
 
 static void lost(struct peer *p) {
@@ -123,6 +125,10 @@ static void frames(struct peer *p) {
         } else if (opcode == OP_TEXT && p->state == ECHO) {
             if (size != sizeof TEXT - 1 || memcmp(data, TEXT, size) != 0) die("the echo differs");
             became_idle(p);
+        } else if (opcode == OP_CLOSE) {
+            closes++;
+            put_frame(p, OP_CLOSE, data, size);
+            if (p->state != CLOSED) lost(p);
         } else if (opcode != OP_PONG) {
             lost(p);
         }
@@ -145,28 +151,30 @@ static void readable(struct peer *p) {
 }
 
 static void report(void) {
-    printf("{\"open\": %d, \"failed\": %d, \"closed\": %d, \"pings\": %llu, \"bytes\": %llu, \"cpu\": %.4f}\n", idle_now,
-           failed, closed, (unsigned long long)pings, (unsigned long long)bytes, cpu_seconds());
+    printf("{\"open\": %d, \"failed\": %d, \"closed\": %d, \"pings\": %llu, \"closes\": %llu, \"bytes\": %llu, \"cpu\": %.4f}\n", idle_now,
+           failed, closed, (unsigned long long)pings, (unsigned long long)closes, (unsigned long long)bytes, cpu_seconds());
     fflush(stdout);
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) die("usage: idle http|ws PORT PATH CONNECTIONS LIFETIME");
+    if (argc != 6 && argc != 7) die("usage: idle http|ws PORT PATH CONNECTIONS LIFETIME [RATE]");
     is_ws = strcmp(argv[1], "ws") == 0;
     port = atoi(argv[2]);
     path = argv[3];
     count = atoi(argv[4]);
     int lifetime = atoi(argv[5]), told = 0;
-    if (count < 1 || count > 50000 || lifetime < 1 || lifetime > 1800) die("out of bounds");
+    rate = argc == 7 ? atoi(argv[6]) : 0;
+    if (rate < 0 || count < 1 || count > 50000 || lifetime < 1 || lifetime > 1800) die("out of bounds");
     bound_life((unsigned)lifetime);
     peers = calloc((size_t)count, sizeof *peers);
     poll_fd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event input = {.events = EPOLLIN, .data.ptr = NULL}, events[256];
     epoll_ctl(poll_fd, EPOLL_CTL_ADD, STDIN_FILENO, &input);
+    began = now_ns();
     fill();
-    uint64_t begin = now_ns();
     for (;;) {
-        int n = epoll_wait(poll_fd, events, 256, 1000);
+        int n = epoll_wait(poll_fd, events, 256, rate ? 2 : 1000);
+        fill();
         for (int i = 0; i < n; i++) {
             struct peer *p = events[i].data.ptr;
             if (!p) {
@@ -184,7 +192,7 @@ int main(int argc, char **argv) {
             told = 1;
             report();
         }
-        if (!told && now_ns() - begin > OPEN_SECONDS * 1000000000ull)
+        if (!told && now_ns() - began > OPEN_SECONDS * 1000000000ull)
             die("%d of %d connections open after %d s", idle_now, count, OPEN_SECONDS);
     }
 }
