@@ -96,7 +96,18 @@ def server(loop: str, takeover: bool) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = ["serve", "conformance.echo:app", "--app-dir", str(ROOT), "--host", "127.0.0.1", "--port", str(port)]
+    arguments = [
+        "serve",
+        "conformance.echo:app",
+        "--app-dir",
+        str(ROOT),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--drain-delay",
+        "0",
+    ]
     if takeover:
         arguments.append("--ws-compression-takeover")
     # Settings come from this command line alone, whatever the environment says.

@@ -52,10 +52,17 @@ WAITS: Final = {
     "bind.tcp_user_timeout": ("tcp_dead",),
     "timeouts.lifespan_startup": (),
     "timeouts.lifespan_shutdown": (),
+    "drain.delay": (),
     "drain.requests": ("drain_forced",),
     "drain.streams": ("drain_goodbye",),
     "drain.sockets": ("drain_forced",),
+    "drain.persist": (),
     "drain.total": ("drain_forced",),
+    "worker.heartbeat": (),
+    "worker.start": (),
+    "worker.max_lifetime": (),
+    "registration.beat": (),
+    "registration.timeout": (),
 }
 
 _WHO: Final = {

@@ -9,6 +9,7 @@ endings comes from Sojourn: see ``live.py``.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Final
 from urllib.parse import parse_qs
@@ -16,7 +17,7 @@ from urllib.parse import parse_qs
 import sojourn
 from examples.demo.chat import Room
 from examples.demo.live import Live
-from examples.demo.web import event, event_stream, respond, respond_json, static_files
+from examples.demo.web import event_stream, respond, respond_json, static_files
 from sojourn.typing import ASGIApp, Receive, Scope, Send
 
 __all__ = ["Demo", "app"]
@@ -62,15 +63,19 @@ class Demo:
     async def ticks(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A tick every second; its number is the second, so that a client sees what it missed."""
 
-        def tick() -> bytes:
+        def tick() -> sojourn.ServerSentEvent:
             number = int(time.monotonic() - self._began)
-            return event("tick", {"number": number, "at": time.time()}, number=number)
+            return sojourn.ServerSentEvent({"number": number, "at": time.time()}, event="tick", id=str(number))
 
-        await event_stream(scope, receive, send, tick, every=1.0)
+        await event_stream(receive, send, tick, every=1.0)
 
     async def connections(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The open connections and the last endings, twice a second."""
-        await event_stream(scope, receive, send, lambda: event("connections", self.live.snapshot(scope)), every=0.5)
+
+        def snapshot() -> sojourn.ServerSentEvent:
+            return sojourn.ServerSentEvent(json.dumps(self.live.snapshot(scope)), event="connections")
+
+        await event_stream(receive, send, snapshot, every=0.5)
 
 
 @sojourn.timeouts(handler=SLOW_DEADLINE)

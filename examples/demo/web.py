@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
-from sojourn.typing import Receive, Scope, Send
+import sojourn
+from sojourn.typing import Receive, Send
 
-__all__ = ["event", "event_stream", "respond", "respond_json", "static_files"]
+__all__ = ["event_stream", "respond", "respond_json", "static_files"]
 
 _TYPES: Final = {
     ".html": b"text/html; charset=utf-8",
@@ -41,20 +42,13 @@ async def respond_json(send: Send, document: Any) -> None:
     await respond(send, 200, json.dumps(document).encode(), b"application/json")
 
 
-def event(name: str, data: Any, *, number: int | None = None) -> bytes:
-    """One server-sent event."""
-    line = f"id: {number}\n" if number is not None else ""
-    return f"event: {name}\n{line}data: {json.dumps(data)}\n\n".encode()
-
-
 async def event_stream(
-    scope: Scope, receive: Receive, send: Send, produce: Callable[[], bytes], *, every: float
+    receive: Receive, send: Send, produce: Callable[[], sojourn.ServerSentEvent], *, every: float
 ) -> None:
     """Send server-sent events until the client leaves or the server stops.
 
     Args:
-        scope: The request.
-        receive: Tells when the client leaves; Sojourn tells the same when it begins to stop.
+        receive: Tells when the client leaves.
         send: Takes the events; it waits for a client that is behind, and the server ends one that stays behind.
         produce: Makes the next event.
         every: Seconds between two events.
@@ -62,13 +56,18 @@ async def event_stream(
     headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     left = asyncio.create_task(_disconnected(receive))
-    try:
+
+    async def events() -> AsyncIterator[sojourn.ServerSentEvent]:
         while not left.done():
-            await send({"type": "http.response.body", "body": produce(), "more_body": True})
+            yield produce()
             await asyncio.wait({left}, timeout=every)
-        control = scope.get("extensions", {}).get("sojourn")
-        if control is not None and control.draining.is_set():
-            await send({"type": "http.response.body", "body": b"retry: 1000\n" + event("goodbye", {})})
+
+    goodbye = sojourn.ServerSentEvent({}, event="goodbye")
+    try:
+        async for piece in sojourn.event_stream(events(), retry=(0.5, 1.5), goodbye=goodbye):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if not left.done():
+            await send({"type": "http.response.body"})
     finally:
         left.cancel()
 
