@@ -394,7 +394,7 @@ PLANTED = {
         ("sojourn.net.outbox", TYPE_ONLY + "from sojourn.server.server import Server"),
         ("sojourn.net.outbox", IN_FUNCTION),
         ("sojourn.hub.hub", "from sojourn.tasks.store import Store"),
-        ("sojourn.server.worker", "from sojourn.cli import main"),
+        ("sojourn.server.workers.worker", "from sojourn.cli import main"),
     ],
     "floor 1 is pure": [
         ("sojourn.wire.http1", "import asyncio"),
@@ -421,7 +421,7 @@ PLANTED = {
         ("sojourn.hub.hub", "from asyncio import ensure_future as go\ngo(f())"),
         ("sojourn.scopes.deadline", "import asyncio\nasyncio.Task(f())"),
     ],
-    "only commands print": [("sojourn.server.worker", "print('started')")],
+    "only commands print": [("sojourn.server.workers.worker", "print('started')")],
     "except names its types": [
         ("sojourn.net.outbox", "try:\n    f()\nexcept:\n    raise"),
         ("sojourn.net.outbox", "try:\n    f()\nexcept Exception:\n    pass"),

@@ -21,7 +21,7 @@ from sojourn.errors import ConfigError, SojournError
 from sojourn.server.settings import Loaded, waits_without_deadline
 
 if TYPE_CHECKING:
-    from sojourn.server.upgrade import Handed, Successor
+    from sojourn.server.workers.upgrade import Handed, Successor
 
 __all__ = ["deadline_notice", "serve"]
 
@@ -102,7 +102,7 @@ def _run(config: Config) -> int:
 
 def _supervise(config: Config, load: Callable[[], Loaded], arguments: Sequence[str], handed: Handed | None) -> int:
     from sojourn.observe.console import configure
-    from sojourn.server.supervisor import Settings, supervise
+    from sojourn.server.workers.supervisor import Settings, supervise
 
     console = configure(config.log)
 
@@ -128,7 +128,7 @@ def _supervise(config: Config, load: Callable[[], Loaded], arguments: Sequence[s
 
 def _handed() -> Handed | None:
     """What a supervisor that became this process has left."""
-    from sojourn.server.upgrade import VARIABLE, take_over
+    from sojourn.server.workers.upgrade import VARIABLE, take_over
 
     return take_over(os.environ) if VARIABLE in os.environ else None
 
@@ -139,7 +139,7 @@ def _successor(arguments: Sequence[str], farewell: Callable[[], None]) -> Succes
     as_called = count and sys.orig_argv[-count:] == list(arguments)
     before = [sys.executable, *sys.orig_argv[1:-count]] if as_called else [sys.executable, "-m", "sojourn.cli"]
     command, *rest = arguments or ("serve",)
-    from sojourn.server.upgrade import Successor
+    from sojourn.server.workers.upgrade import Successor
 
     def check(state: int) -> list[str]:
         return [*before, command, f"{_CHECK}={state}", *rest]
@@ -149,9 +149,9 @@ def _successor(arguments: Sequence[str], farewell: Callable[[], None]) -> Succes
 
 def _check_upgrade(loaded: Loaded, state: int) -> int:
     """Whether this code could take over a supervisor, with the settings as they are now."""
-    import sojourn.server.supervisor  # noqa: F401 - it must be there, with all it needs
-    from sojourn.server.board import Board
-    from sojourn.server.upgrade import read_state
+    import sojourn.server.workers.supervisor  # noqa: F401 - it must be there, with all it needs
+    from sojourn.server.workers.board import Board
+    from sojourn.server.workers.upgrade import read_state
 
     if loaded.config.app.workers == 0 or loaded.config.app.reload:
         raise ConfigError("a supervisor can't become one process: app.workers is 0, or app.reload is on")

@@ -80,7 +80,7 @@ def _handles(pid: int, number: int) -> bool:
 
 def _incarnation(pid: int) -> str | None:
     """What a supervisor's process was last started with; None where nobody can tell."""
-    from sojourn.server.upgrade import VARIABLE
+    from sojourn.server.workers.upgrade import VARIABLE
 
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

@@ -27,7 +27,7 @@ from sojourn.net.preface import read_proxy_header
 from sojourn.net.tls import failure_reason
 from sojourn.policy.admission import Connections
 from sojourn.policy.trust import TrustList
-from sojourn.server.siblings import Siblings
+from sojourn.server.workers.siblings import Siblings
 
 __all__ = ["Reception"]
 

@@ -34,7 +34,7 @@ from sojourn.server.lifecycle import Shutdown
 from sojourn.server.process import event_loop_factory, run_loop, tune_collector
 from sojourn.server.reception import Reception
 from sojourn.server.report import Report, write_report
-from sojourn.server.siblings import Siblings
+from sojourn.server.workers.siblings import Siblings
 from sojourn.typing import ASGIApp, Headers
 from sojourn.wire.forwarded import Forwarded, forwarded
 

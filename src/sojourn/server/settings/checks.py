@@ -88,7 +88,7 @@ def _of_lists(config: Config) -> Iterator[tuple[str, str]]:
 def _of_others(config: Config) -> Iterator[tuple[str, str]]:
     """What is heard of from outside: the admin listener, the registry."""
     if config.admin.bind is not None:
-        from sojourn.server.admin import admin_config
+        from sojourn.server.workers.admin import admin_config
 
         yield from _refused(lambda: admin_config(config))
     if config.registration.webhook is not None:

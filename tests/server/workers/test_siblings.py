@@ -20,10 +20,10 @@ import pytest
 from sojourn.clock import ManualClock, SystemClock
 from sojourn.config import Config, Limits
 from sojourn.policy.addresses import AddressTable
-from sojourn.server.board import Board, Row, State
-from sojourn.server.siblings import FRESH, Siblings
+from sojourn.server.workers.board import Board, Row, State
+from sojourn.server.workers.siblings import FRESH, Siblings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HERE, OTHER = "192.0.2.1", "192.0.2.2"
 now = SystemClock().monotonic
 
@@ -174,8 +174,8 @@ RACER = """
 import json, sys
 from sojourn.clock import SystemClock
 from sojourn.config import Config, Limits
-from sojourn.server.board import Board
-from sojourn.server.siblings import Siblings
+from sojourn.server.workers.board import Board
+from sojourn.server.workers.siblings import Siblings
 fd, row, limits = json.loads(sys.argv[1])
 board = Board.attach(fd)
 connections = Siblings(board, board.row(row), Config(limits=Limits(**limits))).connections
@@ -331,7 +331,7 @@ class Pair:
     def _start(self, row: Row, loop: str, limits: dict[str, Any]) -> subprocess.Popen[bytes]:
         told = {"socket": self.sock.fileno(), "board": self.board.fd, "row": row.index, "limits": limits}
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.server.sibling", json.dumps(told), loop],
+            [sys.executable, "-m", "tests.server.workers.sibling", json.dumps(told), loop],
             pass_fds=(self.sock.fileno(), self.board.fd),
             stdin=subprocess.PIPE,
             cwd=ROOT,

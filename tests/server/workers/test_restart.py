@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.processes import COMMAND, Serving, environment, rest
-from tests.server.workers import Load, Site, alive, eventually, version, workers
+from tests.server.workers.processes import Load, Site, alive, eventually, version, workers
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One of several processes that accept from the same socket: ``python -m tests.server.sibling '{"socket": FD, ...}'``.
+"""One of several processes that accept from the same socket; its argument is JSON: ``{"socket": FD, ...}``.
 
 It stops when its standard input does. With ``"alone": true`` it knows nothing of the others, for comparison.
 """
@@ -13,10 +13,10 @@ from typing import Any
 
 from sojourn.clock import SystemClock
 from sojourn.config import App, Config, Limits
-from sojourn.server.board import Board, State
 from sojourn.server.process import event_loop_factory
 from sojourn.server.server import Server
-from sojourn.server.siblings import Siblings
+from sojourn.server.workers.board import Board, State
+from sojourn.server.workers.siblings import Siblings
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:

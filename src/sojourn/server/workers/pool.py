@@ -22,11 +22,11 @@ from sojourn.errors import BindError, ConfigError, RestartLoopError, SojournErro
 from sojourn.events import RestartFailed, WorkerEnded, WorkerHung, WorkerReady, WorkerRetired, WorkerStarted
 from sojourn.net.ticker import Call, Ticker
 from sojourn.policy.restart import SETTLED, Restarts
-from sojourn.server.board import Board
-from sojourn.server.channel import Message
-from sojourn.server.child import Child, Life, Watcher, spawn
-from sojourn.server.hang import LOOK
-from sojourn.server.stopping import code_word, longest_drain, lost, worst
+from sojourn.server.workers.board import Board
+from sojourn.server.workers.channel import Message
+from sojourn.server.workers.child import Child, Life, Watcher, spawn
+from sojourn.server.workers.hang import LOOK
+from sojourn.server.workers.stopping import code_word, longest_drain, lost, worst
 
 __all__ = ["Pool", "Slot"]
 

@@ -15,8 +15,8 @@ import pytest
 from sojourn.config import Admin, App, Config
 from sojourn.errors import BindError, ConfigError
 from sojourn.net.bind import release
-from sojourn.server.admin import Countdown, Status, WorkerStatus, admin_app, admin_config, bind_admin
 from sojourn.server.server import Server
+from sojourn.server.workers.admin import Countdown, Status, WorkerStatus, admin_app, admin_config, bind_admin
 from sojourn.testing import MemoryServer, Response
 
 READY = WorkerStatus(1, 101, 0, "ready", 60.0, 0.1, 5, 42)

@@ -20,10 +20,10 @@ import msgspec
 
 from sojourn.config import Config
 from sojourn.net.ticker import Call, Ticker
-from sojourn.server.board import Board, Row
-from sojourn.server.channel import Channel, Message, Mission
-from sojourn.server.hang import Beats, Stacks
 from sojourn.server.settings.portable import to_plain
+from sojourn.server.workers.board import Board, Row
+from sojourn.server.workers.channel import Channel, Message, Mission
+from sojourn.server.workers.hang import Beats, Stacks
 
 __all__ = ["Child", "Life", "Watcher", "python_command", "spawn", "when_ended"]
 
@@ -220,7 +220,7 @@ def spawn(  # noqa: PLR0913 - what a process is made of
             row=row.index,
             stacks=stacks.fd,
         )
-        command = python_command("sojourn.server.worker", str(theirs.fileno()))
+        command = python_command("sojourn.server.workers.worker", str(theirs.fileno()))
         with _signals_held():
             process = subprocess.Popen(command, pass_fds=(theirs.fileno(), board.fd, stacks.fd, *listeners))
     except BaseException:

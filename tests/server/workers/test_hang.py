@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from sojourn.server.hang import Beats, Stacks
-from tests.server.workers import eventually
+from sojourn.server.workers.hang import Beats, Stacks
+from tests.server.workers.processes import eventually
 
 
 def test_a_beat_that_changes_is_a_sign_of_life_whatever_its_value() -> None:
@@ -20,7 +20,7 @@ def test_a_beat_that_changes_is_a_sign_of_life_whatever_its_value() -> None:
 
 HANGS = """
 import sys, threading
-from sojourn.server.hang import dump_on_signal
+from sojourn.server.workers.hang import dump_on_signal
 kept = dump_on_signal(int(sys.argv[1]))
 def waits(): threading.Event().wait(60)
 threading.Thread(target=waits, daemon=True).start()

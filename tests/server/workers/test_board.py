@@ -11,7 +11,7 @@ import pytest
 
 from sojourn.errors import StartupError
 from sojourn.policy.addresses import AddressTable
-from sojourn.server.board import Board, State
+from sojourn.server.workers.board import Board, State
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_another_process_sees_and_writes_the_same_rows(board: Board) -> None:
     row = board.claim()
     row.pid, row.beat = 17, 2.5
     script = (
-        "import sys; from sojourn.server.board import Board, State\n"
+        "import sys; from sojourn.server.workers.board import Board, State\n"
         "board = Board.attach(int(sys.argv[1])); row = board.row(0)\n"
         "assert (row.pid, row.beat, row.state) == (17, 2.5, State.STARTING)\n"
         "row.state = State.READY; row.open = 42\n"

@@ -11,8 +11,8 @@ import pytest
 import uvloop
 
 from sojourn.clock import SystemClock
-from sojourn.server import channel as module
-from sojourn.server.channel import Channel, ChannelError, Message, read_line
+from sojourn.server.workers import channel as module
+from sojourn.server.workers.channel import Channel, ChannelError, Message, read_line
 
 both_loops = pytest.mark.parametrize("loop", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 

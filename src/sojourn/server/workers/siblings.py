@@ -18,7 +18,7 @@ from sojourn.clock import Clock, SystemClock
 from sojourn.config import Config
 from sojourn.policy.addresses import AddressTable
 from sojourn.policy.admission import Connections
-from sojourn.server.board import Board, Row, State
+from sojourn.server.workers.board import Board, Row, State
 
 __all__ = ["Siblings"]
 

@@ -1,4 +1,4 @@
-"""``python -m sojourn.server.worker FD``: one worker process under a supervisor. FD is its end of the channel.
+"""``python -m sojourn.server.workers.worker FD``: one worker process under a supervisor. FD is its end of the channel.
 
 It serves on sockets that it inherits, says when it is ready, drains when it is told to, and reports. SIGTERM begins its
 drain; SIGINT and SIGHUP mean the supervisor, which gets them as well. When the supervisor is gone, it drains and ends.
@@ -31,16 +31,16 @@ from sojourn.observe.console import configure
 from sojourn.observe.install import install
 from sojourn.policy.retire import Retirement
 from sojourn.scopes.work import stack_of
-from sojourn.server.board import Board, Row, State
-from sojourn.server.channel import Channel, ChannelError, Message, Mission, read_line
-from sojourn.server.hang import BEAT, dump_on_signal
 from sojourn.server.importer import load_app
 from sojourn.server.parent import Fuse, die_with_parent, end_as_orphan
 from sojourn.server.process import event_loop_factory, exit_soon, run_loop, tune_collector
 from sojourn.server.server import Server
 from sojourn.server.settings.portable import from_plain
-from sojourn.server.siblings import Siblings
-from sojourn.server.stopping import longest_drain
+from sojourn.server.workers.board import Board, Row, State
+from sojourn.server.workers.channel import Channel, ChannelError, Message, Mission, read_line
+from sojourn.server.workers.hang import BEAT, dump_on_signal
+from sojourn.server.workers.siblings import Siblings
+from sojourn.server.workers.stopping import longest_drain
 from sojourn.typing import ASGIApp
 
 __all__ = ["Worker", "main"]

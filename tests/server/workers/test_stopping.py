@@ -8,7 +8,7 @@ import pytest
 from sojourn.clock import NEVER
 from sojourn.config import App, Config, Drain, Proxy, Route, Timeouts
 from sojourn.server.settings.portable import from_plain, to_plain
-from sojourn.server.stopping import code_word, longest_drain, lost, merged, worst
+from sojourn.server.workers.stopping import code_word, longest_drain, lost, merged, worst
 
 
 @pytest.mark.parametrize(

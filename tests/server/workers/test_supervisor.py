@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.processes import COMMAND, environment, now, rest
-from tests.server.workers import Site, alive, ask, document, eventually, version, workers
+from tests.server.workers.processes import Site, alive, ask, document, eventually, version, workers
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The supervisor's own listener: probes and commands (`server/admin`), served by a server of its own."""
+"""The supervisor's own listener: probes and commands (`admin`), served by a server of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sojourn.config import Config
 from sojourn.net.bind import release
-from sojourn.server.admin import Commands, admin_app, admin_config, bind_admin
+from sojourn.server.workers.admin import Commands, admin_app, admin_config, bind_admin
 
 if TYPE_CHECKING:
     from sojourn.server.server import Server

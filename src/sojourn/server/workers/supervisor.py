@@ -4,7 +4,7 @@ It imports no application. A signal means:
 
     SIGTERM SIGINT   everything drains; again: the next phase; a third time: everything is killed
     SIGHUP           a rolling restart with the configuration and the code as they are now
-    SIGUSR2          as SIGHUP, after the supervisor itself was replaced in place (`server/upgrade`)
+    SIGUSR2          as SIGHUP, after the supervisor itself was replaced in place (`upgrade`)
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from sojourn.net.ticker import Ticker
 from sojourn.observe.install import install
 from sojourn.policy.drain import quick
 from sojourn.scopes.work import Work
-from sojourn.server.admin import Countdown, Status, WorkerStatus
-from sojourn.server.board import Board
-from sojourn.server.child import Child, Life
-from sojourn.server.desk import Desk
-from sojourn.server.pool import Pool
 from sojourn.server.process import run_loop
 from sojourn.server.registration import Instance, Registrar, from_config
 from sojourn.server.report import write_whole
-from sojourn.server.stopping import longest_drain, merged
-from sojourn.server.upgrade import Handed, Successor, adopt, check
+from sojourn.server.workers.admin import Countdown, Status, WorkerStatus
+from sojourn.server.workers.board import Board
+from sojourn.server.workers.child import Child, Life
+from sojourn.server.workers.desk import Desk
+from sojourn.server.workers.pool import Pool
+from sojourn.server.workers.stopping import longest_drain, merged
+from sojourn.server.workers.upgrade import Handed, Successor, adopt, check
 
 __all__ = ["Settings", "Supervisor", "supervise"]
 
