@@ -29,6 +29,9 @@ _FIRST_REQUEST: Final = 1.0
 _DONE: Final = 4
 #: Methods that a server in read-only mode answers: the safe ones (RFC 9110 section 9.2.1).
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))
+# Phases that every request goes through: to name a member of an Enum costs a call on Python 3.11, a global does not.
+_HANDLER: Final = Phase.HANDLER
+_IDLE: Final = Phase.IDLE
 
 
 class HttpHandler(Handler):
@@ -141,7 +144,7 @@ class HttpHandler(Handler):
         if limit is not None and connection.requests >= limit:
             self.closing = True
         if site.routes is not None:
-            cycle.use(site.routes.match(scope["method"], scope["path"]))
+            cycle.overrides = site.routes.match(scope["method"], scope["path"])
         if not site.guarded:
             self.start(cycle)
         else:
@@ -225,13 +228,13 @@ class HttpHandler(Handler):
     def start(self, cycle: HttpCycle) -> None:
         """Run the application."""
         connection, site = self.connection, self.site
-        connection.phase = Phase.HANDLER
+        connection.phase = _HANDLER
         due = connection.due
         now = connection.runtime.ticker.now
-        due.response_start = moment = now + (site.response_start if not cycle.overridden else cycle.start_timeout())
+        due.response_start = moment = now + (site.response_start if cycle.overrides is None else cycle.start_timeout())
         if moment < connection.looked_at:
             connection.runtime.wheel.sooner(connection, moment)
-        if site.handler_timeout is not None or cycle.overridden:
+        if site.handler_timeout is not None or cycle.overrides is not None:
             self.armed = True
             connection.arm("handler", cycle.timeout("handler"))
         cycle.task = site.work.start(cycle.run())
@@ -281,7 +284,7 @@ class HttpHandler(Handler):
             # Before it has taken this answer the client gets no other: answers to pipelined requests can't pile up.
             self._held = True
             return
-        connection.phase = Phase.IDLE
+        connection.phase = _IDLE
         moment = connection.runtime.ticker.now + self.site.keep_alive
         connection.due.keep_alive = moment
         if moment < connection.looked_at:

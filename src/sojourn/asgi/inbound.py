@@ -47,11 +47,11 @@ class Inbound(RequestControl):
         "_expect_continue",
         "_handler",
         "_held",
-        "_overrides",
         "_waited",
         "_waiters",
         "body_ended",
         "body_taken",
+        "overrides",
         "stage",
     )
 
@@ -66,7 +66,8 @@ class Inbound(RequestControl):
         #: Seconds for which the application has waited for the body.
         self._waited = 0.0
         self._waiters: list[asyncio.Future[None]] | None = None
-        self._overrides: Overrides | None = None
+        #: Settings of its own, such as those of its route; None when it has none.
+        self.overrides: Overrides | None = None
         #: Why the request can't go on as it should; None while it can.
         self._ending: Ending | None = None
         self.body_ended = False
@@ -207,15 +208,6 @@ class Inbound(RequestControl):
 
     # Settings of this request
 
-    @property
-    def overridden(self) -> bool:
-        """Whether this request has settings of its own."""
-        return self._overrides is not None
-
-    def use(self, overrides: Overrides | None) -> None:
-        """Take the settings of a route."""
-        self._overrides = overrides
-
     def start_timeout(self) -> float:
         """The response_start timeout of this request; NEVER for none."""
         timeout = self.timeout("response_start")
@@ -223,7 +215,7 @@ class Inbound(RequestControl):
 
     def timeout(self, name: str) -> float | None:
         """A timeout as it holds for this request, in seconds."""
-        overrides = self._overrides
+        overrides = self.overrides
         if overrides is not None and name in overrides.timeouts:
             return overrides.timeouts[name]
         value: float | None = getattr(self._handler.site.config.timeouts, name)
@@ -231,16 +223,16 @@ class Inbound(RequestControl):
 
     def limit(self, name: str) -> int | None:
         """A limit as it holds for this request."""
-        overrides = self._overrides
+        overrides = self.overrides
         if overrides is not None and name in overrides.limits:
             return overrides.limits[name]
         value: int | None = getattr(self._handler.site.config.limits, name)
         return value
 
     def _own_overrides(self) -> Overrides:
-        shared = self._overrides
+        shared = self.overrides
         own = Overrides(dict(shared.timeouts), dict(shared.limits)) if shared is not None else Overrides()
-        self._overrides = own
+        self.overrides = own
         return own
 
     @property
