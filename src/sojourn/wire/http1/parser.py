@@ -7,7 +7,6 @@ HTTP/1.0. A request whose framing could be read in two ways never reaches the ap
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final
 
@@ -21,9 +20,8 @@ from sojourn.wire.http1.refusals import RequestLimits, bad_line, head_error, tar
 __all__ = ["ParserPool", "RequestParser"]
 
 _POOLED = 64
-#: Methods and targets of which llhttp has nothing to say: what it accepts without a second meaning.
+#: Methods of which llhttp has nothing to say: what it accepts without a second meaning.
 _PLAIN: Final = frozenset([b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"POST", b"PUT", b"PATCH"])
-_TARGET: Final = re.compile(rb"/[!-~]*").fullmatch
 
 
 class RequestParser:
@@ -169,9 +167,13 @@ class RequestParser:
             Whether it could be read this way; if not, ``parse_head`` must read it.
         """
         words = line.split(b" ")
-        if len(words) != 3 or words[2] != b"HTTP/1.1" or words[0] not in _PLAIN or not _TARGET(words[1]):
+        if len(words) != 3 or words[2] != b"HTTP/1.1" or words[0] not in _PLAIN:
             return False
-        self.method, self.target, _ = words
+        method, target, _ = words
+        if not target.isascii() or target[:1] != b"/" or not target.decode().isprintable():
+            return False
+        self.method = method
+        self.target = target
         self.headers = headers[:]  # the application may change its own
         self.host = host
         self.http10 = False

@@ -73,8 +73,9 @@ class RequestReader:
         self._parser: RequestParser | None = None  # while inside a message
         #: Bytes not read yet: an unfinished head or, while ``busy``, what follows the request in hand.
         self.rest: bytes | bytearray = b""
-        # The header lines of the request before, as bytes and as what they say; b"" when they can't be used again.
+        # The header lines of the request before with the empty line, as bytes; None before the first request.
         self._block: bytes | None = None
+        # What they say; None when they can't be used again.
         self._known: Headers | None = None
         self._host: bytes | None = None
         # Bytes of a Content-Length body still to come; of a chunked one, what its framing may still take.
@@ -136,6 +137,30 @@ class RequestReader:
         del self._sink
 
     def _read_head(self, data: bytes) -> None:
+        # On a keep-alive connection a client changes the request line from one request to the next, and seldom another:
+        # lines that are letter by letter those llhttp has accepted before are not looked at again. They end in an empty
+        # line and have none before, so the head ends where they do.
+        line, _, block = data.partition(b"\r\n")
+        known = self._known
+        if known is not None and block == self._block:
+            limits = self._limits
+            idle = self._pool.idle
+            parser = idle.pop() if idle else self._pool.make()
+            if (
+                len(line) <= limits.target
+                and len(data) <= limits.header_bytes
+                and parser.recall(line, known, self._host)
+            ):
+                self.busy = True
+                sink = self._sink
+                sink.request_received(parser)
+                sink.request_ended()
+                idle.append(parser)
+                return
+            idle.append(parser)
+        self._read_new_head(data)
+
+    def _read_new_head(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n") + 4
         if end == 3 or data[0] <= 13:  # incomplete, or behind an empty line
             begin = _empty_lines(data)
@@ -148,41 +173,30 @@ class RequestReader:
         limits = self._limits
         if end > limits.header_bytes:
             raise head_too_large(data, limits)
+        if end != len(data):
+            self.rest = data[end:]
+            self._read_head(data[:end])
+            return
         idle = self._pool.idle
         parser = idle.pop() if idle else self._pool.make()
-        rest = b""
-        if end != len(data):
-            rest = data[end:]
-            data = data[:end]
-        # On a keep-alive connection a client changes the request line from one request to the next, and seldom another:
-        # lines that are letter by letter those llhttp has accepted before are not looked at again.
-        line_end = data.find(b"\r\n")
-        block = data[line_end:]
-        known = self._known
-        if (
-            block != self._block
-            or known is None
-            or line_end > limits.target
-            or not parser.recall(data[:line_end], known, self._host)
-        ):
-            parser.parse_head(data, limits)
-            if self._block is None:  # the first request: nothing is kept for a connection that has only one
-                self._block = b""
-            elif not (parser.special or parser.http10 or len(block) > _REPEATED):
-                self._block = block
-                self._known = parser.headers[:]
-                self._host = parser.host
-            else:
-                self._block = b""
+        parser.parse_head(data, limits)
+        if self._block is None:  # the first request: nothing is kept for a connection that has only one
+            self._block = b""
+        elif not (parser.special or parser.http10) and end - (line_end := data.find(b"\r\n")) <= _REPEATED:
+            self._block = data[line_end + 2 :]
+            self._known = parser.headers[:]
+            self._host = parser.host
+        else:
+            self._known = None
         self.busy = True
         sink = self._sink
         if parser.ended:
-            self.rest = rest
             sink.request_received(parser)
             sink.request_ended()
             idle.append(parser)
             return
         self._parser = parser
+        rest, self.rest = bytes(self.rest), b""
         if parser.chunked:
             self._remaining = limits.header_bytes
             self._seam = b""
