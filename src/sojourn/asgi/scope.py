@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sojourn.net.connection import Connection
     from sojourn.wire.http1.parser import RequestParser
 
-__all__ = ["METHODS", "build_scope", "build_websocket_scope", "split_target"]
+__all__ = ["METHODS", "build_scope", "build_websocket_scope", "scope_template", "split_target"]
 
 #: Methods as the application sees them; llhttp refuses all others.
 METHODS: Final = {
@@ -29,6 +29,11 @@ METHODS: Final = {
 }
 _AFTER_AUTHORITY: Final = re.compile(rb"[/?#]")
 _NONE: Final[dict[str, Any]] = {}
+_EXTENSIONS: Final[dict[str, Any]] = {
+    "http.response.pathsend": _NONE,
+    "http.response.early_hint": _NONE,
+    "sojourn": None,  # each request's own
+}
 
 
 def split_target(target: bytes) -> tuple[str, bytes, bytes]:
@@ -73,59 +78,71 @@ def _headers_for(head: RequestParser, target: bytes) -> Headers:
     return [(b"host", host), *(field for field in head.headers if field[0] != b"host")]
 
 
+def scope_template(asgi: dict[str, str], root_path: str) -> dict[str, Any]:
+    """What the scopes of all HTTP requests have in common; None where each has its own."""
+    return {
+        "type": "http",
+        "asgi": asgi,
+        "http_version": "1.1",
+        "server": None,
+        "client": None,
+        "scheme": "http",
+        "method": None,
+        "root_path": root_path,
+        "path": None,
+        "raw_path": None,
+        "query_string": None,
+        "headers": None,
+        "state": None,
+        "extensions": None,
+    }
+
+
 def build_scope(site: Site, connection: Connection, head: RequestParser, control: RequestControl) -> dict[str, Any]:
     """The scope of an HTTP request.
 
     Raises:
         ProtocolError: The request target or method is not one for an application.
     """
-    target = head.target
-    # "/", "%" and "#" as numbers: looking for a byte is three times as fast as looking for bytes.
-    if target[0] == 47 and 37 not in target and 35 not in target:
-        raw_path, _, query_string = target.partition(b"?")
-        path = raw_path.decode("ascii")
-    else:
+    target, path = head.target, head.text
+    raw_path, query_string = target, b""
+    if target[0] != 47 or "%" in path or "#" in path:  # 47 is "/"
         path, raw_path, query_string = split_target(target)
         if target[0] != 47:
             head.headers = _headers_for(head, target)
+    elif "?" in path:
+        raw_path, _, query_string = target.partition(b"?")
+        path = raw_path.decode()
     method = METHODS.get(head.method)
     if method is None:
         raise ProtocolError(501, "unsupported_method", "a method that no application here is asked for")
     connection.path = path
-    headers = head.headers
-    client = connection.peer
-    scheme = "https" if connection.secure else "http"
+    # A copy with some values replaced takes three quarters of the time of a new dictionary.
+    scope = site.scope.copy()
+    scope["server"] = connection.local
+    scope["client"] = connection.peer
+    scope["method"] = method
+    scope["path"] = path
+    scope["raw_path"] = raw_path
+    scope["query_string"] = query_string
+    scope["headers"] = head.headers
+    scope["state"] = site.state.copy()
+    scope["extensions"] = extensions = _EXTENSIONS.copy()
+    extensions["sojourn"] = control
+    if head.http10:
+        scope["http_version"] = "1.0"
+    if connection.secure:
+        scope["scheme"] = "https"
     if head.forwarded and site.forwarded is not None:
-        client, scheme = _believe(site, client, scheme, headers)
-    root_path = site.root_path
-    if root_path:
-        path = root_path + path
-        raw_path = root_path.encode() + raw_path
-    extensions: dict[str, Any] = {
-        "http.response.pathsend": _NONE,
-        "http.response.early_hint": _NONE,
-        "sojourn": control,
-    }
+        scope["client"], scope["scheme"] = _believe(site, scope["client"], scope["scheme"], head.headers)
+    if site.root_path:
+        scope["path"] = site.root_path + path
+        scope["raw_path"] = site.root_path.encode() + raw_path
     if head.te_trailers:
         extensions["http.response.trailers"] = _NONE
     if connection.tls_extension is not None:
         extensions["tls"] = connection.tls_extension
-    return {
-        "type": "http",
-        "asgi": site.asgi,
-        "http_version": "1.0" if head.http10 else "1.1",
-        "server": connection.local,
-        "client": client,
-        "scheme": scheme,
-        "method": method,
-        "root_path": root_path,
-        "path": path,
-        "raw_path": raw_path,
-        "query_string": query_string,
-        "headers": headers,
-        "state": site.state.copy(),
-        "extensions": extensions,
-    }
+    return scope
 
 
 def build_websocket_scope(

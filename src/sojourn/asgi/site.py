@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sojourn.asgi.overrides import RouteTable
 from sojourn.asgi.probes import Probes
 from sojourn.asgi.server_control import CURRENT_SERVER, ServerControl
+from sojourn.asgi.scope import scope_template
 from sojourn.clock import NEVER
 from sojourn.config import Config
 from sojourn.net.runtime import Runtime
@@ -68,6 +69,7 @@ class Site:
         "routes",
         "runtime",
         "served",
+        "scope",
         "server_header",
         "slots",
         "state",
@@ -100,6 +102,8 @@ class Site:
         self._codecs: dict[DeflateParams, tuple[Inflater, Deflater]] = {}
         self.asgi: dict[str, str] = {"version": "3.0", "spec_version": config.app.spec}
         self.root_path = config.app.root_path
+        #: What the scopes of all requests begin as; each gets a copy.
+        self.scope = scope_template(self.asgi, self.root_path)
         self.parsers = ParserPool()
         self.renderer = ResponseRenderer()
         self.routes: RouteTable | None = RouteTable(config) if config.routes else None

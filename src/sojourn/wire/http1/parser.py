@@ -30,6 +30,7 @@ class RequestParser:
     Attributes:
         method: As bytes, such as ``b"GET"``.
         target: Request target, as received.
+        text: The same as text; it is ASCII without control characters.
         http10: Whether it is HTTP/1.0.
         headers: Names in lower case and values, in the order they came.
         content_length: Declared length in bytes; None without Content-Length.
@@ -65,6 +66,7 @@ class RequestParser:
         "stop_at_end",
         "target",
         "te_trailers",
+        "text",
         "upgrade",
     )
 
@@ -134,6 +136,7 @@ class RequestParser:
             upgraded = True
         except httptools.HttpParserError as error:
             raise head_error(error, lines) from None
+        self.text = words[1].decode("ascii")  # llhttp lets no other byte through
         table = self._fields.lines
         headers: Headers = []
         for line in lines[1:-2]:
@@ -170,10 +173,11 @@ class RequestParser:
         if len(words) != 3 or words[2] != b"HTTP/1.1" or words[0] not in _PLAIN:
             return False
         method, target, _ = words
-        if not target.isascii() or target[:1] != b"/" or not target.decode().isprintable():
+        if not target.isascii() or target[:1] != b"/" or not (text := target.decode()).isprintable():
             return False
         self.method = method
         self.target = target
+        self.text = text
         self.headers = headers[:]  # the application may change its own
         self.host = host
         self.http10 = False
