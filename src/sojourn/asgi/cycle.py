@@ -42,6 +42,7 @@ class Stage(IntEnum):
     DONE = 4  # complete, or never will be
 
 
+_set_current: Final = CURRENT.set
 _NO_HEAD: Final = ResponseHead(b"", None, close=False, date=False, special=False)
 _COMPLETED: Final = Ending("completed", Phase.RESPONSE)
 _EXPECTED: Final = {
@@ -125,7 +126,7 @@ class HttpCycle(Inbound):
 
     async def run(self) -> None:
         """Run the application: the whole life of the request's task."""
-        CURRENT.set(self)
+        _set_current(self)
         try:
             await self._handler.site.app(self.scope, self.receive, self.send)
             if self.stage != 4:
@@ -173,7 +174,8 @@ class HttpCycle(Inbound):
                 status = message["status"]
                 self._head = self._handler.site.renderer.render(status, message.get("headers", ()))
                 self.status = status
-                self._trailers = bool(message.get("trailers", False))
+                if "trailers" in message:
+                    self._trailers = bool(message["trailers"])
                 self.stage = 1
                 return
         elif kind == "http.response.pathsend":

@@ -76,7 +76,7 @@ class HttpHandler(Handler):
     def data_received(self, data: bytes) -> None:
         connection = self.connection
         connection.bytes_in += len(data)
-        connection.last_read = connection.runtime.ticker.now
+        connection.last_read = self.site.ticker.now
         if connection.ending is not None:
             return  # lingering: read and thrown away
         try:
@@ -229,12 +229,12 @@ class HttpHandler(Handler):
         """Run the application."""
         connection, site = self.connection, self.site
         connection.phase = _HANDLER
-        due = connection.due
-        now = connection.runtime.ticker.now
-        due.response_start = moment = now + (site.response_start if cycle.overrides is None else cycle.start_timeout())
+        overrides = cycle.overrides
+        limit = site.response_start if overrides is None else cycle.start_timeout()
+        connection.due.response_start = moment = site.ticker.now + limit
         if moment < connection.looked_at:
             connection.runtime.wheel.sooner(connection, moment)
-        if site.handler_timeout is not None or cycle.overrides is not None:
+        if site.handler_timeout is not None or overrides is not None:
             self.armed = True
             connection.arm("handler", cycle.timeout("handler"))
         cycle.task = site.work.start(cycle.run())
@@ -285,8 +285,8 @@ class HttpHandler(Handler):
             self._held = True
             return
         connection.phase = _IDLE
-        moment = connection.runtime.ticker.now + self.site.keep_alive
-        connection.due.keep_alive = moment
+        site = self.site
+        connection.due.keep_alive = moment = site.ticker.now + site.keep_alive
         if moment < connection.looked_at:
             connection.runtime.wheel.sooner(connection, moment)
         reader.busy = False

@@ -106,9 +106,9 @@ def build_scope(site: Site, connection: Connection, head: RequestParser, control
     """
     target, path = head.target, head.text
     raw_path, query_string = target, b""
-    if target[0] != 47 or "%" in path or "#" in path:  # 47 is "/"
+    if not path or "%" in path or "#" in path:
         path, raw_path, query_string = split_target(target)
-        if target[0] != 47:
+        if not head.text:
             head.headers = _headers_for(head, target)
     elif "?" in path:
         raw_path, _, query_string = target.partition(b"?")
@@ -133,15 +133,16 @@ def build_scope(site: Site, connection: Connection, head: RequestParser, control
         scope["http_version"] = "1.0"
     if connection.secure:
         scope["scheme"] = "https"
-    if head.forwarded and site.forwarded is not None:
-        scope["client"], scope["scheme"] = _believe(site, scope["client"], scope["scheme"], head.headers)
+        if connection.tls_extension is not None:
+            extensions["tls"] = connection.tls_extension
+    if head.special:
+        if head.te_trailers:
+            extensions["http.response.trailers"] = _NONE
+        if head.forwarded and site.forwarded is not None:
+            scope["client"], scope["scheme"] = _believe(site, scope["client"], scope["scheme"], head.headers)
     if site.root_path:
         scope["path"] = site.root_path + path
         scope["raw_path"] = site.root_path.encode() + raw_path
-    if head.te_trailers:
-        extensions["http.response.trailers"] = _NONE
-    if connection.tls_extension is not None:
-        extensions["tls"] = connection.tls_extension
     return scope
 
 

@@ -30,7 +30,7 @@ class RequestParser:
     Attributes:
         method: As bytes, such as ``b"GET"``.
         target: Request target, as received.
-        text: The same as text; it is ASCII without control characters.
+        text: The same as text, ASCII without control characters; "" when it does not begin with a slash.
         http10: Whether it is HTTP/1.0.
         headers: Names in lower case and values, in the order they came.
         content_length: Declared length in bytes; None without Content-Length.
@@ -136,7 +136,8 @@ class RequestParser:
             upgraded = True
         except httptools.HttpParserError as error:
             raise head_error(error, lines) from None
-        self.text = words[1].decode("ascii")  # llhttp lets no other byte through
+        # llhttp lets no byte through that is not ASCII.
+        self.text = words[1].decode("ascii") if words[1][0] == 47 else ""  # 47 is "/"
         table = self._fields.lines
         headers: Headers = []
         for line in lines[1:-2]:
@@ -173,7 +174,7 @@ class RequestParser:
         if len(words) != 3 or words[2] != b"HTTP/1.1" or words[0] not in _PLAIN:
             return False
         method, target, _ = words
-        if not target.isascii() or target[:1] != b"/" or not (text := target.decode()).isprintable():
+        if not target or target[0] != 47 or not target.isascii() or not (text := target.decode()).isprintable():
             return False
         self.method = method
         self.target = target

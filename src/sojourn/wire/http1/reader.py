@@ -56,6 +56,7 @@ class RequestReader:
         "_host",
         "_known",
         "_limits",
+        "_longest",
         "_parser",
         "_pool",
         "_remaining",
@@ -78,6 +79,7 @@ class RequestReader:
         # What they say; None when they can't be used again.
         self._known: Headers | None = None
         self._host: bytes | None = None
+        self._longest = 0  # how long a request line in front of them may be
         # Bytes of a Content-Length body still to come; of a chunked one, what its framing may still take.
         self._remaining = 0
         self._seam = b""  # the last bytes read of a chunked body
@@ -142,15 +144,10 @@ class RequestReader:
         # line and have none before, so the head ends where they do.
         line, _, block = data.partition(b"\r\n")
         known = self._known
-        if known is not None and block == self._block:
-            limits = self._limits
+        if known is not None and block == self._block and len(line) <= self._longest:
             idle = self._pool.idle
             parser = idle.pop() if idle else self._pool.make()
-            if (
-                len(line) <= limits.target
-                and len(data) <= limits.header_bytes
-                and parser.recall(line, known, self._host)
-            ):
+            if parser.recall(line, known, self._host):
                 self.busy = True
                 sink = self._sink
                 sink.request_received(parser)
@@ -184,6 +181,7 @@ class RequestReader:
             self._block = b""
         elif not (parser.special or parser.http10) and end - (line_end := data.find(b"\r\n")) <= _REPEATED:
             self._block = data[line_end + 2 :]
+            self._longest = min(limits.target, limits.header_bytes - (end - line_end))
             self._known = parser.headers[:]
             self._host = parser.host
         else:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 from sojourn.errors import ApplicationError
 
@@ -46,8 +47,9 @@ _SPECIAL: Final = {
 _LEARNT_NAMES = 512
 
 
-class ResponseHead(NamedTuple):
-    """What an application's ``http.response.start`` comes to.
+@dataclass(slots=True)
+class ResponseHead:
+    """What an application's ``http.response.start`` comes to. Shared by requests, so never changed.
 
     Attributes:
         data: Status line and the application's headers, each with its CRLF; the empty line is still to come.
