@@ -195,10 +195,11 @@ class Connection:
         for _ in range(2 * len(SLOTS)):
             if self.runtime.registry.get(self.id) is None:
                 return
-            moment, slot = self.due.earliest()
+            moment = self.due.soonest()
             if moment > now:
                 self.runtime.wheel.add(self, moment)
                 return
+            slot = self.due.slot_at(moment)
             if slot == "long":
                 self._grow_old()
             elif slot == "write":

@@ -68,7 +68,10 @@ class Wheel(Generic[M]):
             slot = int(exact)
             if slot < exact:
                 slot += 1
-            slot = min(max(slot, self._position), last)
+            if slot < self._position:
+                slot = self._position
+            elif slot > last:  # by the arithmetic of floats
+                slot = last
         member.looked_at = self._start + slot * self.tick
         self._buckets[slot % self._slots][member] = None
 
