@@ -41,6 +41,7 @@ _WANTED: Final = ("ws_closed_by_app", "upgrade_denied")
 _ABNORMAL: Final = 1006
 #: One for all: that any byte counts as life makes a payload to tell pings apart needless.
 _PING: Final = encode_ping()
+_BEAT_PING: Final = Beat.PING
 _VIOLATIONS: Final = {1007: "ws_invalid_data", 1009: "ws_message_too_big"}
 
 
@@ -399,13 +400,13 @@ class WebSocketHandler(WebSocketUpgrade):
             outbox = connection.outbox
             last = connection.last_read if outbox is None else max(connection.last_read, outbox.progress.last_progress)
             beat = heartbeat.look(now, last)
-            if beat is Beat.PING:
+            if beat is _BEAT_PING:
                 connection.write(_PING)
             elif beat is Beat.END:
                 ending = Ending("pong_timeout", Phase.WEBSOCKET, How.TIMEOUT, "websocket.ping_timeout")
                 connection.end(ending, abort=True)
                 return
-        connection.due.ping = heartbeat.meeting
+        connection.due.ping = heartbeat.meeting()
 
 
 def _says_gone(error: BaseException) -> bool:

@@ -214,9 +214,11 @@ class WebSocketInbound(Handler, RequestControl):
         """Called by the parser with each pong."""
         heartbeat = self._heartbeat
         if heartbeat is not None and self.state is _OPEN:
-            now = self.connection.runtime.ticker.now
-            heartbeat.pong(now)
-            self.connection.arm("ping", heartbeat.meeting - now)
+            connection = self.connection
+            heartbeat.pong(self.site.ticker.now)
+            connection.due.ping = moment = heartbeat.meeting()
+            if moment < connection.looked_at:
+                connection.runtime.wheel.sooner(connection, moment)
 
     def resume_writing(self) -> None:
         pong, self._pong = self._pong, None

@@ -168,7 +168,7 @@ class WebSocketUpgrade(WebSocketInbound):
             self._heartbeat = Heartbeat(
                 interval, self._setting("ping_timeout"), self._setting("ping_misses"), now, random.random() / 2
             )
-            connection.arm("ping", self._heartbeat.meeting - now)
+            connection.arm("ping", self._heartbeat.meeting() - now)
         if WebSocketOpened in site.observers:
             connection.runtime.bus.emit(WebSocketOpened(connection.id, self._client, self.target, subprotocol))
         early, self._early = self._early, b""

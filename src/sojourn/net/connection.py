@@ -27,6 +27,8 @@ __all__ = ["Connection", "Handler"]
 
 #: Between two samples of how far a peer that is behind has come.
 _SAMPLE_SECONDS: Final = 1.0
+#: More often than a connection is looked at for one deadline after the other, unless a handler forgets to move one.
+_LOOKS: Final = range(2 * len(SLOTS))
 _FIRST_PHASE: Final = {"accept": Phase.ACCEPT, "proxy": Phase.TLS, "tls": Phase.TLS, "header": Phase.HEAD}
 #: What a deadline means while there is nobody to ask.
 _BEFORE_HANDLER: Final = {
@@ -192,7 +194,7 @@ class Connection:
     def look(self, now: float) -> None:
         """Act on the deadlines that have passed; called by the wheel, which has let go of the connection."""
         slot = ""
-        for _ in range(2 * len(SLOTS)):
+        for _ in _LOOKS:
             if self.runtime.registry.get(self.id) is None:
                 return
             moment = self.due.soonest()

@@ -167,6 +167,8 @@ class FrameParser:
                 self.sink.message_received(text)
             elif first == 0x82:  # FIN, binary
                 self.sink.message_received(payload)
+            elif first == 0x8A and size < 132:  # FIN, pong; what an idle client sends
+                self.sink.pong_received(payload)
             else:
                 self._parse(data, 0)
         elif not self._closed:
