@@ -277,6 +277,33 @@ def test_what_the_kernel_has_queued_can_be_taken_in_before_the_end(run: Run) -> 
 
 
 @on_both_loops
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_before_the_end_nobody_begins_to_connect_and_who_is_connected_comes_in(
+    run: Run, family: socket.AddressFamily, host: str
+) -> None:
+    async def main() -> None:
+        server = socket.socket(family)
+        server.bind((host, 0))
+        server.listen()
+        with Scene(server=server) as scene:
+            scene.listener.start()
+            scene.listener.pause("drain")
+            address = server.getsockname()
+            with socket.socket(family) as early, socket.socket(family) as late:
+                early.connect(address)
+                scene.listener.stop_handshakes()
+                late.settimeout(0.3)
+                with pytest.raises(TimeoutError):
+                    late.connect(address)
+                assert scene.listener.accept_pending() == 1
+                scene.listener.close()
+                scene.taken[-1][0].sendall(b"served")
+                assert early.recv(10) == b"served"
+
+    run(main())
+
+
+@on_both_loops
 def test_who_is_ahead_lets_others_go_first(run: Run) -> None:
     async def main() -> None:
         with Scene(ahead=lambda: True) as first, Scene(server=first.server.dup()) as second:

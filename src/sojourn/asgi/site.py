@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.asgi.overrides import RouteTable
 from sojourn.asgi.probes import Probes
-from sojourn.asgi.server_control import CURRENT_SERVER, ServerControl
 from sojourn.asgi.scope import scope_template
+from sojourn.asgi.server_control import CURRENT_SERVER, ServerControl
 from sojourn.clock import NEVER
 from sojourn.config import Config
 from sojourn.net.runtime import Runtime
@@ -68,8 +68,8 @@ class Site:
         "root_path",
         "routes",
         "runtime",
-        "served",
         "scope",
+        "served",
         "server_header",
         "slots",
         "state",

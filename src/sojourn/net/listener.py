@@ -11,6 +11,8 @@ import asyncio
 import errno
 import os
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from contextvars import Context
 from enum import Enum
@@ -167,6 +169,15 @@ class Listener:
             if self._state is State.OPEN:
                 self._works_since = self._now()
                 self._report_resume()
+
+    def stop_handshakes(self) -> None:
+        """Let nobody new begin to connect; handshakes that have begun are completed.
+
+        A new client gets no answer from here on, and asks again after a second: by then another server has the address,
+        or it is refused. Without it a client could be connected just before :meth:`close`, and be reset by it. For the
+        last holder of the socket; it can't be taken back here. Does nothing where there are no socket filters.
+        """
+        _drop_syn(self._sock)
 
     def accept_pending(self) -> int:
         """Take in all that the kernel has queued, and return how many that were.
@@ -350,6 +361,31 @@ def tune(sock: socket.socket, settings: Bind) -> None:
         _set(sock, "TCP_KEEPINTVL", max(1, round(settings.tcp_keepalive_interval)))
         _set(sock, "TCP_KEEPCNT", settings.tcp_keepalive_probes)
     _set(sock, "TCP_USER_TIMEOUT", round((settings.tcp_user_timeout or 0.0) * 1000))
+
+
+def _drop_syn(sock: socket.socket) -> None:
+    """Have the kernel drop the segments that ask for a new connection.
+
+    Source: socket(7), SO_ATTACH_FILTER; a filter of a TCP socket sees a segment from its TCP header on, whose byte 13
+    holds the flags (RFC 9293 section 3.1).
+    """
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
+        return
+    import ctypes  # only a server that stops pays for it
+
+    load_flags, jump_if_syn, drop, keep = (
+        (0x30, 0, 0, 13),
+        (0x45, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 0xFFFFFFFF),
+    )
+    program = [load_flags, jump_if_syn, drop, keep]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    so_attach_filter = 26
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, so_attach_filter, struct.pack("HL", len(program), ctypes.addressof(code)))
+    except OSError:
+        pass  # not allowed here: a client that comes in the last moment is reset, as by every other server
 
 
 def _set(sock: socket.socket, option: str, value: int) -> None:

@@ -37,6 +37,8 @@ __all__ = ["Shutdown"]
 
 #: Seconds between two marks of the countdown.
 _MARK: Final = 5.0
+#: Seconds from refusing handshakes to closing the socket: those under way get complete meanwhile.
+_HANDSHAKE: Final = 0.5
 #: Cuts told one by one, and kept for the report; more are counted.
 _TOLD: Final = 50
 _KEPT: Final = 1000
@@ -118,6 +120,9 @@ class Shutdown:
         self._notice()
         self._enter(self._plan, DrainPhase.NOTICE)
         self._ticker.call_later(_MARK, self._mark)
+        notice = config.drain.delay if delay is None else delay
+        if notice > _HANDSHAKE:
+            self._ticker.call_later(notice - _HANDSHAKE, self._stop_handshakes)
         self._step()
 
     def hurry(self) -> None:
@@ -203,8 +208,15 @@ class Shutdown:
         self._tell(phase.value)
         self._participants.begin([one for one in self._site.control.participants if one.phase == phase.value])
 
+    def _stop_handshakes(self) -> None:
+        """Accepting is about to end: who is connecting may come in, nobody begins to."""
+        if self.last:
+            for listener in self._listeners:
+                listener.stop_handshakes()
+
     def _stop_accepting(self, plan: DrainPlan) -> None:
         """Nobody new; everybody is told, WebSockets when their turn comes."""
+        self._stop_handshakes()
         for listener in self._listeners:
             if self.last:
                 listener.accept_pending()
