@@ -420,7 +420,8 @@ def test_registering_is_tried_again_and_again_ever_more_seldom_and_told_once() -
     failures = play(registry, scene)
     assert 5 <= tries[0] <= 7  # after 0, 0.5, 1.5, 3.5, 7.5, 15.5 s
     assert tries[2] - tries[1] <= 2
-    assert [failure.call for failure in failures] == ["register", "beat"]  # a second run of failures is told again
+    # A second run of failures is told again; there is room for one beat or two.
+    assert [failure.call for failure in failures] in (["register", "beat"], ["register", "beat", "beat"])
     assert failures[0].problem == "ValueError: no such list"
 
 

@@ -383,7 +383,7 @@ class WebSocketHandler(WebSocketUpgrade):
         before = self._ending
         if before is None or before.who is Who.NONE:
             return Ending("ws_close_timeout", Phase.CLOSING, How.TIMEOUT, "websocket.close")
-        return before._replace(how=How.TIMEOUT)
+        return before
 
     def _beat(self, now: float) -> None:
         connection, heartbeat = self.connection, self._heartbeat

@@ -232,7 +232,7 @@ class Shutdown:
         plan.sockets(len(self._sockets), self._ticker.now)
 
     def _ended(self, event: ConnectionEnded) -> None:
-        if event.ending.how is How.TIMEOUT and event.ws_sent is not None and event.ws_received is None:
+        if event.ws_sent is not None and event.ws_received is None:
             self._unanswered += 1
 
     def _tell_one(self, connection: Connection) -> None:

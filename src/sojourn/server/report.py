@@ -60,7 +60,7 @@ class Report(NamedTuple):
         cuts: Who they were; the first thousand.
         problem: What went wrong in the application's own shutdown; None when nothing did.
         kinds: What became of requests, streams, sockets and idle connections.
-        unanswered: WebSockets whose client did not answer the close frame in time.
+        unanswered: WebSockets whose client did not answer the close frame.
         participants: Those that took part in the drain, in the order they ended.
         seconds: From the beginning of the drain to the end of the last connection and task.
         instance: Who this is about.
