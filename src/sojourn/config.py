@@ -261,7 +261,8 @@ class Worker(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     max_lifetime: Annotated[float | None, seconds("Age at which a worker is replaced.", change="live")] = None
     max_memory: Annotated[
-        int | None, count("Resident memory at which a worker is replaced.", unit="B", change="live")
+        int | None,
+        count("Resident memory at which a worker that has served for a minute is replaced.", unit="B", change="live"),
     ] = None
     jitter: Annotated[
         float,

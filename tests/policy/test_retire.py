@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 from sojourn.config import Worker
 from sojourn.policy.retire import Retirement
 
-LIMITS = Worker(max_requests=100, max_lifetime=60.0, max_memory=1000, jitter=0.0)
+LIMITS = Worker(max_requests=100, max_lifetime=90.0, max_memory=1000, jitter=0.0)
 
 
 @pytest.mark.parametrize(
     ("requests", "age", "memory", "due"),
     [
         (0, 0.0, 0, None),
-        (99, 59.9, 999, None),
+        (99, 89.9, 999, None),
         (100, 0.0, 0, "max_requests"),
-        (0, 60.0, 0, "max_lifetime"),
-        (0, 0.0, 1000, "max_memory"),
-        (100, 60.0, 1000, "max_requests"),
+        (0, 90.0, 0, "max_lifetime"),
+        (0, 59.9, 1000, None),
+        (0, 60.0, 1000, "max_memory"),
+        (100, 90.0, 1000, "max_requests"),
     ],
 )
 def test_the_first_limit_that_is_reached_is_named(requests: int, age: float, memory: int, due: str | None) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from sojourn.clock import NEVER
 from sojourn.config import Worker
 
 __all__ = ["Retirement"]
+
+#: Seconds of service before memory counts: one that is too large from the start would be replaced again and again.
+_SETTLED: Final = 60.0
 
 
 class Retirement:
@@ -55,6 +59,6 @@ class Retirement:
             return "max_requests"
         if age >= self.lifetime:
             return "max_lifetime"
-        if memory >= self.memory:
+        if memory >= self.memory and age >= _SETTLED:
             return "max_memory"
         return None
