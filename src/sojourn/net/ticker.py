@@ -20,8 +20,8 @@ __all__ = ["TICK", "Call", "Ticker"]
 
 #: Seconds between two looks. No deadline passes early, and none is noticed more than three looks late.
 TICK: Final = 0.1
-#: Between two ticks; more is a stall, less is ordinary load and counts.
-STALL: Final = 2.5 * TICK
+#: In ticks: a longer time between two of them is a stall, less is ordinary load and counts.
+_STALL: Final = 2.5
 _REPORTED_STALL: Final = 1.0
 
 
@@ -48,6 +48,7 @@ class Ticker:
     Args:
         clock: Where time comes from.
         stalled: Called with the length of a stall of a second or more, in seconds.
+        tick: Seconds between two looks.
     """
 
     __slots__ = (
@@ -57,15 +58,19 @@ class Ticker:
         "_last",
         "_late",
         "_loop",
+        "_stall",
         "_stalled",
+        "_tick",
         "_turn",
         "clock",
         "date",
         "now",
     )
 
-    def __init__(self, clock: Clock, stalled: Callable[[float], None] | None = None) -> None:
+    def __init__(self, clock: Clock, stalled: Callable[[float], None] | None = None, *, tick: float = TICK) -> None:
         self.clock = clock
+        self._tick = tick
+        self._stall = _STALL * tick
         #: Served time, in seconds. Read freely; written here only.
         self.now: float = clock.monotonic()
         #: The Date header line with its CRLF (RFC 9110 section 6.6.1), at most a tick old.
@@ -85,7 +90,7 @@ class Ticker:
         """Tick on ``loop``; ``turn(now)`` is called at each tick."""
         self._loop = loop
         self._turn = turn
-        self._handle = loop.call_later(TICK, self._ring)
+        self._handle = loop.call_later(self._tick, self._ring)
 
     def stop(self) -> None:
         """Tick no more. Calls that are due later are forgotten."""
@@ -97,7 +102,7 @@ class Ticker:
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Call:
         """Call a function after ``delay`` seconds of served time, and up to two ticks more; for rare things."""
-        call = Call(self.now + TICK + delay, callback)  # the hand is up to a tick behind: never early
+        call = Call(self.now + self._tick + delay, callback)  # the hand is up to a tick behind: never early
         heapq.heappush(self._calls, call)
         return call
 
@@ -106,14 +111,14 @@ class Ticker:
         reading = self.clock.monotonic()
         elapsed = reading - self._last
         self._last = reading
-        if elapsed <= STALL:
+        if elapsed <= self._stall:
             self.now += elapsed
             self._late = False
         else:
             # Not even one tick is counted at first: uvloop runs timers before it reads sockets, so what the peers sent
             # during the stall is seen after this tick. A loop that is late every time must not stop time for good.
             if self._late:
-                self.now += TICK
+                self.now += self._tick
             self._late = True
             if elapsed >= _REPORTED_STALL and self._stalled is not None:
                 self._stalled(elapsed)
@@ -140,7 +145,7 @@ class Ticker:
         finally:
             # Re-armed even if a callback raised: without the next tick no wait would have a deadline any more.
             if self._loop is not None and self._handle is not None:
-                self._handle = self._loop.call_later(TICK, self._ring)
+                self._handle = self._loop.call_later(self._tick, self._ring)
 
     def _set_date(self) -> None:
         wall = self.clock.wall()

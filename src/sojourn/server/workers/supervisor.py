@@ -49,6 +49,8 @@ _LEAST_ROWS: Final = 64
 _CUT: Final = 5
 #: Seconds for processes that were killed.
 _DYING: Final = 2.0
+#: Seconds between two looks at the clock: nothing here is urgent, and most of the time there is nothing to do.
+_TICK: Final = 0.25
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
@@ -144,7 +146,7 @@ class Supervisor:
             SojournError: Nothing can be served.
         """
         loop = asyncio.get_running_loop()
-        self._ticker = Ticker(self._clock, lambda seconds: self.bus.emit(LoopStalled(seconds)))
+        self._ticker = Ticker(self._clock, lambda seconds: self.bus.emit(LoopStalled(seconds)), tick=_TICK)
         self._work = Work(loop, self._ticker, self.bus, copy_context())
         handed = self._handed
         try:

@@ -86,7 +86,8 @@ class Worker:
         self._retirement = Retirement(server.config.worker, random.random)
         heartbeat = server.config.worker.heartbeat
         #: The supervisor, if there is one, sees it much earlier, and asks for the stacks first.
-        self._burning = 3.0 * heartbeat if heartbeat is not None else 0.0
+        # Long after the supervisor, which names the place first.
+        self._burning = 3.0 * heartbeat + 5.0 if heartbeat is not None else 0.0
         self._fuse = Fuse() if heartbeat is not None else None
         self._ready = NEVER
         self._starting: asyncio.Task[Any] | None = None
