@@ -8,7 +8,7 @@ purpose, and a successor that fails changes nothing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from socket import socket
 from typing import Any, Final
@@ -19,21 +19,19 @@ from sojourn.bus import Bus
 from sojourn.clock import NEVER
 from sojourn.config import Config
 from sojourn.errors import BindError, ConfigError, RestartLoopError, SojournError, StartupError
-from sojourn.events import RestartFailed, WorkerEnded, WorkerHung, WorkerReady, WorkerRetired, WorkerStarted
+from sojourn.events import RestartFailed, WorkerEnded, WorkerReady, WorkerRetired, WorkerStarted
 from sojourn.net.ticker import Call, Ticker
 from sojourn.policy.restart import SETTLED, Restarts
 from sojourn.server.workers.board import Board
 from sojourn.server.workers.channel import Message
 from sojourn.server.workers.child import Child, Life, Watcher, spawn
-from sojourn.server.workers.hang import LOOK
 from sojourn.server.workers.stopping import code_word, longest_drain, lost, worst
+from sojourn.server.workers.vigil import Vigil
 
 __all__ = ["Pool", "Slot"]
 
 #: Seconds for a worker that was given up during its start, or that can't be talked to any more, until it is killed.
 _PATIENCE: Final = 10.0
-#: Seconds between two looks at a dump that is being written, and how many there are at most.
-_DUMP_LOOK, _DUMP_LOOKS = 0.2, 10
 _ERRORS: Final = {error.exit_code: error for error in (ConfigError, StartupError, BindError)}
 
 
@@ -98,6 +96,7 @@ class Pool:
         self.on_lost: Callable[[SojournError], None] = _nothing_of
         self.watcher = Watcher(self._message, self._ended, self._silent)
         self.children: dict[int, Child] = {}
+        self._vigil = Vigil(self.children, lambda: self.config.worker.heartbeat, ticker, bus)
         self._sockets = sockets
         self._board = board
         self._ticker = ticker
@@ -119,7 +118,7 @@ class Pool:
             self.slots.append(Slot())
         for slot in self.slots:
             self._tend(slot)
-        self._ticker.call_later(LOOK, self._look)
+        self._vigil.begin()
 
     def adopt(self, child: Child, place: int | None, *, successor: bool) -> None:
         """Take over a worker of the supervisor before.
@@ -176,7 +175,7 @@ class Pool:
     def _limit_start(self, child: Child) -> None:
         limit = child.config.worker.start
         if limit is not None:
-            self._later(child, limit, partial(self._overdue, child, limit))
+            self._later(child, limit, partial(self._vigil.overdue, child, limit))
 
     def _tend(self, slot: Slot) -> None:
         """See that somebody serves in a slot, or is about to."""
@@ -434,56 +433,6 @@ class Pool:
         """Nobody gets any more time."""
         for child in self.children.values():
             child.kill()
-
-    # Signs of life
-
-    def _look(self) -> None:
-        self._ticker.call_later(LOOK, self._look)
-        limit = self.config.worker.heartbeat
-        if limit is None:
-            return
-        for child in self._beating():
-            silent = child.beats.silent(self._ticker.now, child.row.beat)
-            if silent >= limit and not child.examined:
-                self._examine(child, limit)
-
-    def _beating(self) -> Iterator[Child]:
-        """Those that serve or drain; before, they may import; after their report, they only end."""
-        for child in self.children.values():
-            if child.ready is not None and child.report is None and not child.killed:
-                yield child
-
-    def _overdue(self, child: Child, limit: float) -> None:
-        child.failure = child.failure or (f"a worker was not ready after {limit:g} s (worker.start)", 3)
-        self._examine(child, None)
-
-    def _examine(self, child: Child, limit: float | None) -> None:
-        """It does not live any more, as far as anybody can see: ask where it stands, then kill it.
-
-        Args:
-            child: Whom.
-            limit: Seconds without a beat after which it counts as hung; None for one that does not beat yet.
-        """
-        child.examined = True
-        child.stacks.ask(child.pid)
-        self._later(child, _DUMP_LOOK, partial(self._read_stacks, child, limit, "", _DUMP_LOOKS))
-
-    def _read_stacks(self, child: Child, limit: float | None, before: str, looks: int) -> None:
-        stacks = child.stacks.read()
-        now = self._ticker.now
-        if limit is None:
-            silent = now - child.born
-        else:
-            silent = child.beats.silent(now, child.row.beat)
-            if silent < limit:
-                child.examined = False  # it has come back
-                return
-        if looks and (not stacks or stacks != before):  # it still writes
-            self._later(child, _DUMP_LOOK, partial(self._read_stacks, child, limit, stacks, looks - 1))
-            return
-        told = stacks or "(it did not say where it stands: it is stopped, or waits in the kernel)"
-        self._bus.emit(WorkerHung(child.number, child.pid, silent, told))
-        child.kill()
 
 
 def _problem(child: Child, code: int) -> str:
