@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from sojourn.asgi.cycle import HttpCycle
 from sojourn.asgi.inbound import REQUEST_TIMEOUTS
-from sojourn.asgi.problem import problem
 from sojourn.asgi.scope import build_scope
 from sojourn.asgi.websocket import WebSocketHandler
 from sojourn.clock import NEVER
@@ -354,10 +353,7 @@ class HttpHandler(Handler):
 
     def _answer_refused(self, error: ProtocolError, **members: object) -> None:
         """The server's own answer where no request came about; ``members`` are further ones of the problem document."""
-        headers, body = problem(error.status, error.reason, error.detail, (), **members)
-        data = self.site.renderer.render(error.status, headers).data
-        date = self.connection.runtime.ticker.date
-        self.connection.write(b"".join((data, date, b"connection: close\r\n\r\n", body)))
+        self.connection.write(self.site.refusal(error.status, error.reason, error.detail, (), **members))
 
     def deadline_passed(self, slot: str, now: float) -> None:
         connection, cycle = self.connection, self._cycle

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.asgi.overrides import RouteTable
 from sojourn.asgi.probes import Probes
+from sojourn.asgi.problem import problem
 from sojourn.asgi.scope import scope_template
 from sojourn.asgi.server_control import CURRENT_SERVER, ServerControl
 from sojourn.clock import NEVER
@@ -155,6 +156,17 @@ class Site:
         """From now on answers close their connection, and whoever awaits ``drain`` is told."""
         self.draining = True
         self.drain.set()
+
+    def refusal(
+        self, status: int, reason: str, detail: str, extra: Iterable[tuple[bytes, bytes]] = (), **members: object
+    ) -> bytes:
+        """The server's own answer where no request came about: a problem document, and the connection closes.
+
+        The arguments are those of :func:`sojourn.asgi.problem.problem`.
+        """
+        headers, body = problem(status, reason, detail, extra, **members)
+        head = self.renderer.render(status, headers).data
+        return b"".join((head, self.ticker.date, b"connection: close\r\n\r\n", body))
 
     def deflaters(self, params: DeflateParams) -> tuple[Inflater, Deflater]:
         """The codecs for parameters without context takeover: they hold nothing, so connections share them."""

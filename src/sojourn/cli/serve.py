@@ -29,8 +29,6 @@ __all__ = ["deadline_notice", "serve"]
 _CHILD: Final = "--reload-child"
 #: Asks new code whether it could take over the state behind a descriptor.
 _CHECK: Final = "--check-upgrade"
-#: Seconds for threads that the application left running, when everything else has ended.
-_LAST_THREADS: Final = 3.0
 
 
 @click.command(cls=SettingsCommand, params=parameters())
@@ -96,7 +94,7 @@ def _run(config: Config) -> int:
         raise
     finally:
         console.close()
-    exit_soon(code, _LAST_THREADS)
+    exit_soon(code)
     return code
 
 

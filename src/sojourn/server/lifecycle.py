@@ -98,11 +98,6 @@ class Shutdown:
         """Whether the drain has begun."""
         return self._plan is not None
 
-    @property
-    def phase(self) -> DrainPhase | None:
-        """The phase it is in; None before it has begun."""
-        return self._plan.phase if self._plan is not None else None
-
     def begin(self, delay: float | None = None) -> None:
         """Begin. Only the first call does anything.
 

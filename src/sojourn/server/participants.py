@@ -45,11 +45,6 @@ class Participants:
         """How many are not done."""
         return len(self._running)
 
-    @property
-    def lost(self) -> bool:
-        """Whether one of the phase persist did not save what it was to save."""
-        return any(end.phase == "persist" and end.problem is not None for end in self.ended)
-
     def begin(self, participants: Iterable[Participant]) -> None:
         """Let these run."""
         for participant in participants:

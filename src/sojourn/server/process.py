@@ -12,15 +12,20 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, TypeVar
 
+from sojourn.bus import Bus
 from sojourn.errors import ConfigError
+from sojourn.events import TaskSurvived
+from sojourn.scopes.work import stack_of
 
 T = TypeVar("T")
 
-__all__ = ["event_loop_factory", "exit_soon", "run_loop", "tune_collector"]
+__all__ = ["event_loop_factory", "exit_soon", "run_loop", "run_server", "tune_collector"]
 
 #: A server makes and drops thousands of small objects a second; looking at the young ones every 700 costs throughput
 #: and finds nothing, because requests leave no cycles.
 _THRESHOLDS: Final = (20_000, 20, 50)
+#: Seconds for threads that the application left running, when everything else has ended.
+_LAST_THREADS: Final = 3.0
 #: Seconds for the application's own tasks and generators at the very end.
 _LAST_CANCEL: Final = 3.0
 
@@ -105,7 +110,28 @@ async def _end_tasks(resists: Callable[[asyncio.Task[Any]], None]) -> set[asynci
     return {task for task in tasks if not task.done()}
 
 
-def exit_soon(code: int, seconds: float) -> None:
+def run_server(main: Coroutine[Any, Any, int], factory: Callable[[], asyncio.AbstractEventLoop], bus: Bus) -> int:
+    """Run a server in an event loop of its own, and tell of the application's tasks that resist the loop's end.
+
+    Args:
+        main: Serves, and returns the exit code.
+        factory: How to make the event loop.
+        bus: Gets a TaskSurvived for each task that resists.
+
+    Returns:
+        The exit code; 5 when a task resisted.
+    """
+    resisting: list[asyncio.Task[Any]] = []
+
+    def resists(task: asyncio.Task[Any]) -> None:
+        resisting.append(task)
+        bus.emit(TaskSurvived(task.get_name(), "the application", "drain_forced", 0.0, stack_of(task), False))
+
+    code = run_loop(main, factory, resists)
+    return 5 if resisting else code
+
+
+def exit_soon(code: int, seconds: float = _LAST_THREADS) -> None:
     """See that the process ends although a thread hangs: the interpreter would wait for it for ever.
 
     Returns at once. When the interpreter is still there after ``seconds``, the threads it waits for are named on

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, Final
 
 from sojourn.asgi.http import HttpHandler
-from sojourn.asgi.problem import problem
 from sojourn.asgi.site import Site
 from sojourn.clock import NEVER
 from sojourn.ending import Ending, How, Phase
@@ -197,14 +196,8 @@ class _Refusal(Handler):
 
     def _refuse(self) -> None:
         site = self._site
-        headers, body = problem(
-            503,
-            self._reason,
-            "there are too many connections",
-            [(b"retry-after", b"%d" % site.config.limits.retry_after), (b"date", site.runtime.ticker.date[6:-2])],
-        )
-        head = site.renderer.render(503, headers).data
-        self.connection.write(b"".join((head, b"connection: close\r\n\r\n", body)))
+        retry_after = (b"retry-after", b"%d" % site.config.limits.retry_after)
+        self.connection.write(site.refusal(503, self._reason, "there are too many connections", [retry_after]))
         self.connection.end(Ending(self._reason, Phase.ACCEPT, How.LOCAL_FIN), linger=True)
 
     def data_received(self, data: bytes) -> None:

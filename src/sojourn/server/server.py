@@ -19,7 +19,7 @@ from sojourn.asgi.site import Site
 from sojourn.bus import Bus
 from sojourn.clock import Clock, SystemClock
 from sojourn.config import Config
-from sojourn.events import LoopStalled, ServerStarted, ServerStopped, TaskSurvived
+from sojourn.events import LoopStalled, ServerStarted, ServerStopped
 from sojourn.net.bind import addresses, bind, release
 from sojourn.net.listener import Listener
 from sojourn.net.runtime import Runtime
@@ -28,10 +28,10 @@ from sojourn.net.tls import server_context
 from sojourn.observe.install import install
 from sojourn.policy.drain import quick
 from sojourn.policy.trust import TrustList
-from sojourn.scopes.work import Work, stack_of
+from sojourn.scopes.work import Work
 from sojourn.server.importer import load_app
 from sojourn.server.lifecycle import Shutdown
-from sojourn.server.process import event_loop_factory, run_loop, tune_collector
+from sojourn.server.process import event_loop_factory, run_server, tune_collector
 from sojourn.server.reception import Reception
 from sojourn.server.report import Report, write_report
 from sojourn.server.workers.siblings import Siblings
@@ -289,17 +289,9 @@ def run(app: ASGIApp | str, config: Config | None = None, *, announce: Callable[
         app = load_app(msgspec.structs.replace(config.app, target=app))
     bus = Bus()
     observing = install(bus, config.log, SystemClock())
-    resisting = 0
-
-    def resists(task: asyncio.Task[Any]) -> None:
-        nonlocal resisting
-        resisting += 1
-        bus.emit(TaskSurvived(task.get_name(), "the application", "drain_forced", 0.0, stack_of(task), False))
-
     try:
         server = Server(app, config, bus=bus)
-        code = run_loop(_run(server, announce), event_loop_factory(config.app.loop), resists)
-        return 5 if resisting else code
+        return run_server(_run(server, announce), event_loop_factory(config.app.loop), bus)
     finally:
         observing.close()
 

@@ -25,15 +25,14 @@ from sojourn.bus import Bus
 from sojourn.clock import NEVER, SystemClock
 from sojourn.config import Config
 from sojourn.errors import SojournError
-from sojourn.events import DrainCounted, DrainPhaseChanged, TaskSurvived
+from sojourn.events import DrainCounted, DrainPhaseChanged
 from sojourn.net.ticker import Ticker
 from sojourn.observe.console import configure
 from sojourn.observe.install import install
 from sojourn.policy.retire import Retirement
-from sojourn.scopes.work import stack_of
 from sojourn.server.importer import load_app
 from sojourn.server.parent import Fuse, die_with_parent, end_as_orphan
-from sojourn.server.process import event_loop_factory, exit_soon, run_loop, tune_collector
+from sojourn.server.process import event_loop_factory, exit_soon, run_server, tune_collector
 from sojourn.server.server import Server
 from sojourn.server.settings.portable import from_plain
 from sojourn.server.workers.board import Board, Row, State
@@ -50,8 +49,6 @@ _GREETING: Final = 30.0
 _FAREWELL: Final = 5.0
 #: Seconds between two looks at what the worker has done.
 _MEASURE: Final = 1.0
-#: Seconds for threads that the application left running, when everything else has ended.
-_LAST_THREADS: Final = 3.0
 #: Seconds without a beat after which an orphan counts as hung, when ``worker.heartbeat`` is none.
 _SILENCE: Final = 10.0
 
@@ -86,7 +83,6 @@ class Worker:
         self._retirement = Retirement(server.config.worker, random.random)
         heartbeat = server.config.worker.heartbeat
         #: The supervisor, if there is one, sees it much earlier, and asks for the stacks first.
-        # Long after the supervisor, which names the place first.
         self._burning = 3.0 * heartbeat + 5.0 if heartbeat is not None else 0.0
         self._fuse = Fuse() if heartbeat is not None else None
         self._ready = NEVER
@@ -232,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         console.close()
         del stacks
-    exit_soon(code, _LAST_THREADS)
+    exit_soon(code)
     return code
 
 
@@ -240,13 +236,6 @@ def _serve(mission: Mission, config: Config, board: Board, sock: socket.socket, 
     row = board.row(mission.row)
     bus = Bus()
     observing = None
-    resisting = 0
-
-    def resists(task: asyncio.Task[Any]) -> None:
-        nonlocal resisting
-        resisting += 1
-        bus.emit(TaskSurvived(task.get_name(), "the application", "drain_forced", 0.0, stack_of(task), False))
-
     sockets = [_inherited(fd) for fd in mission.listeners]
     try:
         app: ASGIApp = load_app(config.app)
@@ -254,8 +243,7 @@ def _serve(mission: Mission, config: Config, board: Board, sock: socket.socket, 
         siblings = Siblings(board, row, config)
         server = Server(app, config, bus=bus, sockets=sockets, siblings=siblings)
         worker = Worker(mission, row, server, sockets, sock, unread)
-        code = run_loop(worker.run(), event_loop_factory(config.app.loop), resists)
-        return 5 if resisting else code
+        return run_server(worker.run(), event_loop_factory(config.app.loop), bus)
     except SojournError as error:
         if config.app.traceback or config.log.level == "debug":
             traceback.print_exc()
