@@ -17,6 +17,7 @@ __all__ = [
     "App",
     "Bind",
     "Config",
+    "Diagnostics",
     "Drain",
     "Limits",
     "Log",
@@ -25,6 +26,7 @@ __all__ = [
     "Route",
     "Timeouts",
     "Tls",
+    "Traces",
     "WebSocket",
     "Worker",
 ]
@@ -286,6 +288,59 @@ class Admin(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Answer /livez, /readyz and /startupz on the main listeners too, before the application.", change="restart"
         ),
     ] = False
+    token: Annotated[
+        str | None,
+        key("Bearer token that every call but probes must bring; needed where others can connect.", change="restart"),
+    ] = None
+    actions: Annotated[
+        bool,
+        key("Allow what can hurt who is connected: ending a connection, changing a setting.", change="restart"),
+    ] = False
+    audit: Annotated[
+        str | None, key("File that gets a line (JSON) for each command and each change of a setting.", change="restart")
+    ] = None
+
+
+class Diagnostics(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the server watches in itself and in the application; cheap enough to be always on."""
+
+    metrics: Annotated[bool, key("Count for /metrics.", change="restart")] = True
+    tasks: Annotated[
+        bool,
+        key("Note where each task of the application was made, when, and by which request.", change="restart"),
+    ] = True
+    leaks: Annotated[
+        bool,
+        key("Look for what outlives its owner: tasks, leases, descriptors, connections.", change="restart"),
+    ] = True
+    leak_grace: Annotated[
+        float, seconds("How long a task may outlive its request or connection.", change="restart")
+    ] = 5.0
+    leak_ignore: Annotated[
+        tuple[str, ...],
+        key(
+            "Modules or qualified names whose tasks may live as long as they want, such as mylib.pool.",
+            change="restart",
+        ),
+    ] = ()
+    lease_held: Annotated[
+        float,
+        seconds("What is held longer is reported with who took it from its pool.", change="restart"),
+    ] = 10.0
+    origins: Annotated[
+        bool, key("Note where each coroutine was made, so that one never awaited names the line.", change="restart")
+    ] = False
+    watchdog: Annotated[bool, key("Name the function that blocks the event loop.", change="restart")] = True
+    stall: Annotated[float, seconds("The event loop stands still for so long: a stall.", change="restart")] = 0.25
+
+
+class Traces(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Spans for OpenTelemetry: one for each request or connection. Needs the extra ``sojourn[traces]``."""
+
+    enabled: Annotated[
+        bool, key("Make spans; OTEL_* variables or the application set up where they go.", change="restart")
+    ] = False
+    events: Annotated[int, count("Events kept on the span of a long connection.", change="restart")] = 32
 
 
 class Registration(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -371,6 +426,8 @@ class Config(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worker: Worker = Worker()
     admin: Admin = Admin()
     registration: Registration = Registration()
+    diagnostics: Diagnostics = Diagnostics()
+    traces: Traces = Traces()
     tls: Tls = Tls()
     proxy: Proxy = Proxy()
     log: Log = Log()

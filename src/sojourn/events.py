@@ -5,8 +5,8 @@ Emitting costs one test when nobody listens. Observers are called on the event l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sojourn.ending import Ending
 
@@ -14,6 +14,7 @@ __all__ = [
     "AcceptPaused",
     "AcceptResumed",
     "ApplicationFailed",
+    "ConfigChanged",
     "ConnectionEnded",
     "ConnectionGrewOld",
     "ConnectionOpened",
@@ -24,6 +25,9 @@ __all__ = [
     "DrainPhaseChanged",
     "DrainReported",
     "Event",
+    "LeakFound",
+    "LeaseOverdue",
+    "LeaseReturned",
     "LifespanFailed",
     "LoopStalled",
     "RegistrationFailed",
@@ -78,6 +82,7 @@ class ConnectionEnded(NamedTuple):
         ws_sent: WebSocket close code sent; None when no close frame was.
         ws_received: WebSocket close code received; None when none was.
         long: Whether ConnectionGrewOld was emitted for it.
+        idle: Seconds since the last byte went either way.
     """
 
     connection: int
@@ -93,14 +98,17 @@ class ConnectionEnded(NamedTuple):
     ws_sent: int | None
     ws_received: int | None
     long: bool
+    idle: float = 0.0
 
 
 class RequestEnded(NamedTuple):
     """A request ended: its answer is complete, or never will be. A WebSocket: it closed, or its handshake was refused.
 
+    What most observers never ask for is kept as it came and worked out by a property.
+
     Attributes:
         connection: Id of its connection.
-        peer: ``address:port`` of the client.
+        client: Host and port of the client; None for a Unix socket.
         method: Request method; ``WEBSOCKET`` for a WebSocket.
         target: Raw path with query, as received.
         version: ``1.0`` or ``1.1``.
@@ -109,13 +117,14 @@ class RequestEnded(NamedTuple):
         duration: Seconds from the end of the head to the end of the answer.
         bytes_in: Body bytes received.
         bytes_out: Bytes of head and body sent.
-        user_agent: The User-Agent header, b"" when absent.
-        referer: The Referer header, b"" when absent.
-        trace_id: Trace id of its traceparent header (W3C Trace Context), 32 hex digits; "" when unknown.
+        headers: The request's headers, as ASGI has them.
+        kind: ``http``, ``event_stream`` (an answer of server-sent events) or ``websocket``.
+        route: The pattern that the application's router matched, such as ``/items/{id}``; "" when it does not say.
+        trace_id: Trace id that tracing gave it (W3C Trace Context), 32 hex digits; "" without tracing.
     """
 
     connection: int
-    peer: str
+    client: tuple[str, int] | None
     method: str
     target: bytes
     version: str
@@ -124,9 +133,23 @@ class RequestEnded(NamedTuple):
     duration: float
     bytes_in: int
     bytes_out: int
-    user_agent: bytes
-    referer: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    kind: str = "http"
+    route: str = ""
     trace_id: str = ""
+
+    @property
+    def peer(self) -> str:
+        """The client as ``host:port``; ``unix`` for a Unix socket."""
+        return f"{self.client[0]}:{self.client[1]}" if self.client is not None else "unix"
+
+    def header(self, name: bytes) -> bytes:
+        """The last value of a request header, b"" when absent."""
+        value = b""
+        for key, found in self.headers:
+            if key == name:
+                value = found
+        return value
 
 
 class WebSocketOpened(NamedTuple):
@@ -178,9 +201,84 @@ class ApplicationFailed(NamedTuple):
 
 
 class LoopStalled(NamedTuple):
-    """The event loop, or the whole process, stood still; deadlines were extended by that much."""
+    """The event loop, or the whole process, stood still; deadlines were extended by that much.
+
+    Emitted when it goes on.
+
+    Attributes:
+        seconds: For how long.
+        cause: ``code`` (something on the loop's thread ran), ``gc``, ``native`` (it kept the interpreter lock),
+            ``machine`` (the process got no processor time) or "" when nobody watched.
+        function: The innermost function of the application or a library that was seen on the loop's thread, as
+            ``module.function file:line``; "" when none was.
+        stack: The loop's thread while it stood still, innermost call last; "" when it was not seen.
+        processor: Seconds of processor time that the loop's thread used meanwhile.
+        collector: Seconds of it in the garbage collector.
+    """
 
     seconds: float
+    cause: str = ""
+    function: str = ""
+    stack: str = ""
+    processor: float = 0.0
+    collector: float = 0.0
+
+
+class LeakFound(NamedTuple):
+    """Something is alive past its declared end. Once for each signature; the count grows silently after that.
+
+    Attributes:
+        kind: ``task``, ``lost_task``, ``coroutine``, ``lease``, ``fd``, ``connection`` or ``resource``.
+        what: What it is: the coroutine's name, the pool, the file, the kind of socket.
+        created: Where it was made or taken, as ``file:line in function``.
+        waiting: Where it is now, as ``file:line in function``; "" when nothing is known.
+        owner: What it belonged to, such as ``connection 12 GET /slow``; "" when nothing is known.
+        age: Seconds since it was made.
+        known: How many of this signature there are so far.
+        holder: What holds it, as a path of references; "" when that was not searched.
+        stack: The stack at its creation or of its waiting, innermost call last; "" when nothing is known.
+    """
+
+    kind: str
+    what: str
+    created: str
+    waiting: str
+    owner: str
+    age: float
+    known: int
+    holder: str = ""
+    stack: str = ""
+
+
+class LeaseOverdue(NamedTuple):
+    """Something taken from a pool is held for longer than ``diagnostics.lease_held``; ``stack`` is who took it."""
+
+    pool: str
+    seconds: float
+    owner: str
+    stack: str
+
+
+class LeaseReturned(NamedTuple):
+    """What LeaseOverdue or a leak told of was given back after all."""
+
+    pool: str
+    seconds: float
+    owner: str
+
+
+class ConfigChanged(NamedTuple):
+    """Settings were changed while serving.
+
+    Attributes:
+        version: The how-manieth configuration this is; the first is 1.
+        who: Who asked.
+        changes: Per key: the value before and the value now, as they are written in a configuration file.
+    """
+
+    version: int
+    who: str
+    changes: Mapping[str, tuple[Any, Any]]
 
 
 class AcceptPaused(NamedTuple):
@@ -395,6 +493,10 @@ Event = (
     | TaskSurvived
     | ApplicationFailed
     | LoopStalled
+    | LeakFound
+    | LeaseOverdue
+    | LeaseReturned
+    | ConfigChanged
     | AcceptPaused
     | AcceptResumed
     | DrainPhaseChanged

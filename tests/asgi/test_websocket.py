@@ -377,7 +377,7 @@ async def test_a_websocket_is_one_registered_connection_from_handshake_to_end_wi
         (request,) = served.seen(RequestEnded)
         assert (request.method, request.target, request.status) == ("WEBSOCKET", b"/books", 101)
         assert (request.ending.reason, request.ending.code) == ("ws_closed_by_app", "-X")
-        assert (request.user_agent, request.referer) == (b"tester", b"http://page/")
+        assert (request.header(b"user-agent"), request.header(b"referer")) == (b"tester", b"http://page/")
 
 
 @on_both_loops

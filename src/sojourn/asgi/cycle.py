@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sojourn.asgi.inbound import Inbound
 from sojourn.asgi.pathsend import send_file
 from sojourn.asgi.problem import problem
+from sojourn.asgi.scope import route_of
 from sojourn.asgi.site import CURRENT
 from sojourn.clock import NEVER
 from sojourn.ending import Ending, How, Phase
@@ -454,7 +455,7 @@ class HttpCycle(Inbound):
     @property
     def event_stream(self) -> bool:
         """Whether the answer is a stream of server-sent events that has begun."""
-        return self.stage == 2 and b"text/event-stream" in self._head.data
+        return self.stage == 2 and self._head.event_stream
 
     def goodbye(self, reason: str = "drain_goodbye") -> None:
         """Time to end: the application is told that its client left, and is cancelled after ``disconnect_grace``.
@@ -527,17 +528,10 @@ class HttpCycle(Inbound):
         if RequestEnded not in handler.site.observers:
             return
         scope = self.scope
-        agent = referer = b""
-        for name, value in scope["headers"]:
-            if name == b"user-agent":
-                agent = value
-            elif name == b"referer":
-                referer = value
-        client = scope["client"]
         handler.connection.runtime.bus.emit(
             RequestEnded(
                 self._connection.id,
-                f"{client[0]}:{client[1]}" if client else "unix",
+                scope["client"],
                 scope["method"],
                 self.target,
                 scope["http_version"],
@@ -546,7 +540,8 @@ class HttpCycle(Inbound):
                 handler.site.monotonic() - self._started,
                 self._body_size,
                 self._sent,
-                agent,
-                referer,
+                scope["headers"],
+                "event_stream" if self._head.event_stream else "http",
+                route_of(scope),
             )
         )

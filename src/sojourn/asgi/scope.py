@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from sojourn.errors import ProtocolError
-from sojourn.typing import Headers
+from sojourn.typing import Headers, Scope
 from sojourn.wire.http1.fields import valid_host
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sojourn.net.connection import Connection
     from sojourn.wire.http1.parser import RequestParser
 
-__all__ = ["METHODS", "build_scope", "build_websocket_scope", "scope_template", "split_target"]
+__all__ = ["METHODS", "build_scope", "build_websocket_scope", "route_of", "scope_template", "split_target"]
 
 #: Methods as the application sees them; llhttp refuses all others.
 METHODS: Final = {
@@ -34,6 +34,20 @@ _EXTENSIONS: Final[dict[str, Any]] = {
     "http.response.early_hint": _NONE,
     "sojourn": None,  # each request's own
 }
+
+
+def route_of(scope: Scope) -> str:
+    """The pattern that the application's router matched; "" when it does not say.
+
+    FastAPI leaves its route in the scope, Litestar the pattern. Only patterns are taken: a path that a client chose
+    must not become a label of a metric.
+    """
+    route = scope.get("route")
+    if route is not None:
+        pattern = getattr(route, "path_format", None) or getattr(route, "path", "")
+    else:
+        pattern = scope.get("path_template", "")
+    return pattern if isinstance(pattern, str) else ""
 
 
 def split_target(target: bytes) -> tuple[str, bytes, bytes]:

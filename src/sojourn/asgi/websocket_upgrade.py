@@ -8,7 +8,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.asgi.denial import Denial, refusal
-from sojourn.asgi.scope import build_websocket_scope
+from sojourn.asgi.scope import build_websocket_scope, route_of
 from sojourn.asgi.websocket_inbound import State, WebSocketInbound
 from sojourn.clock import NEVER
 from sojourn.ending import Ending, How, Phase
@@ -216,11 +216,10 @@ class WebSocketUpgrade(WebSocketInbound):
         if RequestEnded not in self.site.observers or not self.scope:
             return
         connection = self.connection
-        headers = dict(self.scope["headers"])
         connection.runtime.bus.emit(
             RequestEnded(
                 connection.id,
-                self._client,
+                self.scope["client"],
                 "WEBSOCKET",
                 self.target,
                 "1.1",
@@ -229,7 +228,8 @@ class WebSocketUpgrade(WebSocketInbound):
                 self.site.monotonic() - self._began,
                 connection.bytes_in,
                 connection.bytes_out,
-                headers.get(b"user-agent", b""),
-                headers.get(b"referer", b""),
+                self.scope["headers"],
+                "websocket",
+                route_of(self.scope),
             )
         )

@@ -80,7 +80,7 @@ def deadline_notice(config: Config) -> str:
 
 
 def _run(config: Config) -> int:
-    from sojourn.observe.console import configure
+    from sojourn.observe.log.console import configure
     from sojourn.server.process import exit_soon
     from sojourn.server.server import run  # the heavy part: event loop, parser, TLS
 
@@ -99,7 +99,7 @@ def _run(config: Config) -> int:
 
 
 def _supervise(config: Config, load: Callable[[], Loaded], arguments: Sequence[str], handed: Handed | None) -> int:
-    from sojourn.observe.console import configure
+    from sojourn.observe.log.console import configure
     from sojourn.server.workers.supervisor import Settings, supervise
 
     console = configure(config.log)

@@ -484,6 +484,7 @@ class Connection:
                     self.ws_sent,
                     self.ws_received,
                     self.long_logged,
+                    self.runtime.ticker.now - max(self.last_read, self.last_write),
                 ),
             )
             self.handler = None

@@ -1,8 +1,1 @@
-"""What an operator sees of the server: its access log and its messages. See README.md."""
-
-from __future__ import annotations
-
-from sojourn.observe.console import Console, configure
-from sojourn.observe.install import Installed, Losses, install
-
-__all__ = ["Console", "Installed", "Losses", "configure", "install"]
+"""What an operator sees: logs, metrics, tasks, profiles, leaks, traces. See README.md."""

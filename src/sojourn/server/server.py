@@ -25,7 +25,7 @@ from sojourn.net.listener import Listener
 from sojourn.net.runtime import Runtime
 from sojourn.net.ticker import Ticker
 from sojourn.net.tls import server_context
-from sojourn.observe.install import install
+from sojourn.observe.log.install import install
 from sojourn.policy.drain import quick
 from sojourn.policy.trust import TrustList
 from sojourn.scopes.work import Work

@@ -27,7 +27,7 @@ from sojourn.errors import SojournError
 from sojourn.events import DrainReported, LoopStalled, RestartFailed
 from sojourn.net.bind import addresses, bind, release
 from sojourn.net.ticker import Ticker
-from sojourn.observe.install import install
+from sojourn.observe.log.install import install
 from sojourn.policy.drain import quick
 from sojourn.scopes.work import Work
 from sojourn.server.process import run_loop

@@ -27,8 +27,8 @@ from sojourn.config import Config
 from sojourn.errors import SojournError
 from sojourn.events import DrainCounted, DrainPhaseChanged
 from sojourn.net.ticker import Ticker
-from sojourn.observe.console import configure
-from sojourn.observe.install import install
+from sojourn.observe.log.console import configure
+from sojourn.observe.log.install import install
 from sojourn.policy.retire import Retirement
 from sojourn.server.importer import load_app
 from sojourn.server.parent import Fuse, die_with_parent, end_as_orphan

@@ -57,6 +57,7 @@ class ResponseHead:
         close: Whether the application asked for ``Connection: close``.
         date: Whether it brought its own Date.
         special: Whether any of this, or the status, makes the framing unusual.
+        event_stream: Whether it is a stream of server-sent events.
     """
 
     data: bytes
@@ -64,6 +65,7 @@ class ResponseHead:
     close: bool
     date: bool
     special: bool
+    event_stream: bool = False
 
 
 def status_line(status: int) -> bytes:
@@ -153,7 +155,8 @@ class ResponseRenderer:
         count = len(lines)
         if data.count(b"\n") != count or data.count(b"\r") != count or b"\0" in data:
             raise ApplicationError("a header value holds CR, LF or NUL (RFC 9110 section 5.5)")
-        return ResponseHead(data, content_length, close, date, close or date or status in (204, 304))
+        event_stream = b"text/event-stream" in data
+        return ResponseHead(data, content_length, close, date, close or date or status in (204, 304), event_stream)
 
     def _learn(self, name: bytes) -> int:
         meaning = _meaning(name)

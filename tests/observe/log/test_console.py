@@ -15,10 +15,10 @@ from contextlib import ExitStack
 import pytest
 
 from sojourn.config import Log
-from sojourn.events import ApplicationFailed, LoopStalled, TaskSurvived
-from sojourn.observe.console import Console, RingHandler, configure, is_coloured, is_terminal
-from sojourn.observe.messages import LOGGER
-from tests.observe.samples import drain, fill, pipe, release
+from sojourn.events import AcceptResumed, ApplicationFailed, TaskSurvived
+from sojourn.observe.log.console import Console, RingHandler, configure, is_coloured, is_terminal
+from sojourn.observe.log.messages import LOGGER
+from tests.observe.log.samples import drain, fill, pipe, release
 
 logger = logging.getLogger(LOGGER)
 
@@ -54,14 +54,15 @@ def fail(text: str = "no such item") -> Exception:
 
 def test_a_message_for_machines_is_one_json_object(open_console: Open) -> None:
     _, read = open_console(Log(access="json"))
-    logger.warning("loop stood still for %.1f s", 1.5, extra={"event": LoopStalled(1.5)})
+    logger.warning("loop stood still for %.1f s", 1.5, extra={"event": AcceptResumed("tcp", 1.5)})
     record = json.loads(read())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record.pop("time"))
     assert record == {
         "level": "warning",
-        "event": "loop_stalled",
+        "event": "accept_resumed",
         "logger": "sojourn",
         "message": "loop stood still for 1.5 s",
+        "listener": "tcp",
         "seconds": 1.5,
     }
 

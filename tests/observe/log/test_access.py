@@ -10,10 +10,10 @@ from sojourn.bus import Bus
 from sojourn.clock import ManualClock
 from sojourn.ending import Ending, Phase
 from sojourn.events import ConnectionEnded, ConnectionGrewOld, ConnectionOpened, Event, RequestEnded, WebSocketOpened
-from sojourn.observe.access import SEVERITY, Access, AccessForm, Line
-from sojourn.observe.ring import Ring
-from sojourn.observe.sink import Cause
-from tests.observe.samples import COMPLETED, CONNECTION, LEFT, OLD, OPENED, REQUEST, SCANNER, SILENT, Memory
+from sojourn.observe.log.access import SEVERITY, Access, AccessForm, Line
+from sojourn.observe.log.ring import Ring
+from sojourn.observe.log.sink import Cause
+from tests.observe.log.samples import COMPLETED, CONNECTION, LEFT, OLD, OPENED, REQUEST, SCANNER, SILENT, Memory
 
 Wanted = Callable[..., list[str]]
 

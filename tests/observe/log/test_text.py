@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.observe.text import apache_time, clip, clock_time, json_gap, json_line, message, quoted, raw, rfc3339, word
+from sojourn.observe.log.text import (
+    apache_time,
+    clip,
+    clock_time,
+    json_gap,
+    json_line,
+    message,
+    quoted,
+    raw,
+    rfc3339,
+    word,
+)
 
 PRINTABLE = re.compile(r"[ -~]*")
 ESCAPES = {"n": b"\n", "r": b"\r", "t": b"\t", '"': b'"', "\\": b"\\"}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sojourn.ending import REASONS, Ending, How, Phase
 from sojourn.events import RequestEnded
-from sojourn.observe.access import AccessForm, Line
-from sojourn.observe.formats import Combined, Human, Json
-from tests.observe.samples import CONNECTION, LEFT, OLD, OPENED, REQUEST, SCANNER, WHEN
+from sojourn.observe.log.access import AccessForm, Line
+from sojourn.observe.log.formats import Combined, Human, Json
+from tests.observe.log.samples import CONNECTION, LEFT, OLD, OPENED, REQUEST, SCANNER, WHEN
 
 CLF = re.compile(
     r"(?P<host>\S+) - - \[(?P<time>[^]]+)\] "
@@ -31,7 +31,7 @@ endings = st.builds(
 requests = st.builds(
     REQUEST.__class__,
     connection=st.integers(0, 2**40),
-    peer=nasty_text,
+    client=st.tuples(nasty_text, st.integers(0, 65535)) | st.none(),
     method=nasty_text,
     target=nasty,
     version=nasty_text,
@@ -40,8 +40,7 @@ requests = st.builds(
     duration=st.floats(0, 1e6),
     bytes_in=st.integers(0, 2**40),
     bytes_out=st.integers(0, 2**40),
-    user_agent=nasty,
-    referer=nasty,
+    headers=st.builds(lambda agent, referer: [(b"user-agent", agent), (b"referer", referer)], nasty, nasty),
     trace_id=nasty_text,
 )
 lines = st.one_of(
@@ -118,7 +117,7 @@ def test_json_names_every_value_of_a_request() -> None:
              "fault": "client", "detail": "of 12 bytes"},
         ),
         (REQUEST._replace(trace_id="ab" * 16), {"trace_id": "ab" * 16}),
-        (REQUEST._replace(user_agent=b"", referer=b""), {"user_agent": None, "referer": None}),
+        (REQUEST._replace(headers=[]), {"user_agent": None, "referer": None}),
         (REQUEST._replace(target=b"/"), {"path": "/", "query": ""}),
         (REQUEST._replace(target="/größe?q=é\n".encode() + b"\xff"), {"path": "/größe", "query": "q=é\n\\xff"}),
         (
@@ -153,14 +152,14 @@ def test_json_does_not_carry_one_ending_over_to_the_next_line() -> None:
             ),
         ),
         (
-            REQUEST._replace(peer="[::1]:80", target=b'/"\x1b', bytes_out=0, user_agent=b"", referer=b"", ending=LEFT),
+            REQUEST._replace(client=("::1", 80), target=b'/"\x1b', bytes_out=0, headers=[], ending=LEFT),
             (
                 '::1 - - [14/Nov/2023:22:13:20 +0000] "GET /\\"\\x1b HTTP/1.1" 200 - "-" "-" 0.012 CD '
                 "client_closed_mid_response"
             ),
         ),
         (
-            REQUEST._replace(method="WEBSOCKET", target=b"/ws", status=101, peer="unix", referer=b""),
+            REQUEST._replace(method="WEBSOCKET", target=b"/ws", status=101, client=None, headers=REQUEST.headers[:1]),
             'unix - - [14/Nov/2023:22:13:20 +0000] "GET /ws HTTP/1.1" 101 532 "-" "curl/8.5" 0.012 -- completed',
         ),
         (
@@ -227,7 +226,9 @@ def test_every_format_can_say_that_lines_are_missing(form: AccessForm, line: byt
 @pytest.mark.parametrize("form", [Json(), Combined(), Human()])
 def test_a_line_of_ordinary_text_is_written_to_a_pipe_in_one_piece(form: AccessForm) -> None:
     long = b"x" * 30_000
-    assert len(form.line(WHEN, REQUEST._replace(target=long, user_agent=long, referer=long))) <= 4096
+    assert (
+        len(form.line(WHEN, REQUEST._replace(target=long, headers=[(b"user-agent", long), (b"referer", long)]))) <= 4096
+    )
 
 
 @pytest.mark.parametrize("form", [Json(), Combined(), Human()])

@@ -19,9 +19,9 @@ from sojourn.clock import ManualClock
 from sojourn.config import Log
 from sojourn.errors import ConfigError
 from sojourn.events import ConnectionEnded, ConnectionGrewOld, LoopStalled, RequestEnded, ServerStarted, WebSocketOpened
-from sojourn.observe import Installed, Losses, configure, install
-from sojourn.observe.messages import LOGGER
-from tests.observe.samples import OPENED, REQUEST, drain, fill, pipe, release
+from sojourn.observe.log import Installed, Losses, configure, install
+from sojourn.observe.log.messages import LOGGER
+from tests.observe.log.samples import OPENED, REQUEST, drain, fill, pipe, release
 
 Install = Callable[..., Installed]
 

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from sojourn.ending import REASONS, Ending
 from sojourn.events import ConnectionEnded, ConnectionGrewOld, RequestEnded, WebSocketOpened
-from sojourn.observe.access import SEVERITY, AccessForm
-from sojourn.observe.sink import Cause
-from sojourn.observe.text import apache_time, clip, clock_time, json_gap, json_line, quoted, raw, rfc3339, word
+from sojourn.observe.log.access import SEVERITY, AccessForm
+from sojourn.observe.log.sink import Cause
+from sojourn.observe.log.text import apache_time, clip, clock_time, json_gap, json_line, quoted, raw, rfc3339, word
 
 __all__ = ["Combined", "Human", "Json"]
 
@@ -75,8 +75,8 @@ class Json(AccessForm):
             "bytes_in": event.bytes_in,
             "bytes_out": event.bytes_out,
             **self._cause_of(event.ending),
-            "user_agent": _text(event.user_agent, _FIELD) or None,
-            "referer": _text(event.referer, _FIELD) or None,
+            "user_agent": _text(event.header(b"user-agent"), _FIELD) or None,
+            "referer": _text(event.header(b"referer"), _FIELD) or None,
         }
         if event.trace_id:
             record["trace_id"] = event.trace_id
@@ -144,8 +144,8 @@ class Combined(AccessForm):
     def request(self, when: float, level: str, event: RequestEnded) -> bytes:
         method = "GET" if event.method == "WEBSOCKET" else quoted(raw(event.method))
         asked = f"{method} {quoted(clip(event.target, _TARGET))} HTTP/{quoted(raw(event.version))}" if method else "-"
-        agent = quoted(clip(event.user_agent, _FIELD)) or "-"
-        referer = quoted(clip(event.referer, _FIELD)) or "-"
+        agent = quoted(clip(event.header(b"user-agent"), _FIELD)) or "-"
+        referer = quoted(clip(event.header(b"referer"), _FIELD)) or "-"
         return self._line(when, event, asked, event.status, referer, agent)
 
     def ended(self, when: float, level: str, event: ConnectionEnded) -> bytes:

@@ -18,7 +18,7 @@ WHEN = 1_700_000_000.1234  # 2023-11-14T22:13:20.123Z
 
 REQUEST = RequestEnded(
     connection=12,
-    peer="203.0.113.9:51234",
+    client=("203.0.113.9", 51234),
     method="GET",
     target=b"/items/42?expand=owner",
     version="1.1",
@@ -27,8 +27,7 @@ REQUEST = RequestEnded(
     duration=0.0123456789,
     bytes_in=0,
     bytes_out=532,
-    user_agent=b"curl/8.5",
-    referer=b"https://example.org/",
+    headers=[(b"user-agent", b"curl/8.5"), (b"referer", b"https://example.org/")],
 )
 CONNECTION = ConnectionEnded(
     connection=12,

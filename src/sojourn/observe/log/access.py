@@ -15,8 +15,8 @@ from sojourn.bus import Bus
 from sojourn.clock import Clock
 from sojourn.ending import REASONS, Ending, Fault, Phase
 from sojourn.events import ConnectionEnded, ConnectionGrewOld, RequestEnded, WebSocketOpened
-from sojourn.observe.ring import Destination, Ring
-from sojourn.observe.sink import Cause
+from sojourn.observe.log.ring import Destination, Ring
+from sojourn.observe.log.sink import Cause
 
 __all__ = ["SEVERITY", "Access", "AccessForm", "Line"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from sojourn.errors import ConfigError
-from sojourn.observe.sink import Cause, Sink, complain
-from tests.observe.samples import drain, fill, pipe
+from sojourn.observe.log.sink import Cause, Sink, complain
+from tests.observe.log.samples import drain, fill, pipe
 
 
 class Plain:
@@ -59,7 +59,7 @@ def file_sink(tmp_path: Path) -> tuple[Sink, Path, list[str]]:
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kernel]:
     def install(*answers: int | OSError) -> Kernel:
         made = Kernel(*answers)
-        monkeypatch.setattr("sojourn.observe.sink.os.write", made)
+        monkeypatch.setattr("sojourn.observe.log.sink.os.write", made)
         return made
 
     return install

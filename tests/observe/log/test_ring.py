@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sojourn.observe.ring import Ring
-from tests.observe.samples import Memory
+from sojourn.observe.log.ring import Ring
+from tests.observe.log.samples import Memory
 
 MakeRing = Callable[..., Ring]
 

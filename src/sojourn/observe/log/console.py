@@ -10,11 +10,11 @@ from traceback import TracebackException
 from typing import Any, Final, NamedTuple
 
 from sojourn.config import Log
-from sojourn.observe.access import SEVERITY
-from sojourn.observe.messages import LOGGER
-from sojourn.observe.ring import Ring
-from sojourn.observe.sink import Cause, Form, Sink
-from sojourn.observe.text import clock_time, json_gap, json_line, message, rfc3339
+from sojourn.observe.log.access import SEVERITY
+from sojourn.observe.log.messages import LOGGER
+from sojourn.observe.log.ring import Ring
+from sojourn.observe.log.sink import Cause, Form, Sink
+from sojourn.observe.log.text import clock_time, json_gap, json_line, message, rfc3339
 
 __all__ = ["Console", "RingHandler", "configure", "is_coloured", "is_terminal"]
 

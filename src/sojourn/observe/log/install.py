@@ -10,12 +10,12 @@ from sojourn.bus import Bus
 from sojourn.clock import Clock
 from sojourn.config import Log
 from sojourn.errors import ConfigError
-from sojourn.observe.access import SEVERITY, Access, AccessForm
-from sojourn.observe.console import RingHandler, is_coloured, is_terminal
-from sojourn.observe.formats import Combined, Human, Json
-from sojourn.observe.messages import LOGGER, Messages
-from sojourn.observe.ring import Ring
-from sojourn.observe.sink import Sink, complain
+from sojourn.observe.log.access import SEVERITY, Access, AccessForm
+from sojourn.observe.log.console import RingHandler, is_coloured, is_terminal
+from sojourn.observe.log.formats import Combined, Human, Json
+from sojourn.observe.log.messages import LOGGER, Messages
+from sojourn.observe.log.ring import Ring
+from sojourn.observe.log.sink import Sink, complain
 
 __all__ = ["Installed", "Losses", "install"]
 

@@ -37,7 +37,7 @@ from sojourn.events import (
     WorkerRetired,
     WorkerStarted,
 )
-from sojourn.observe.text import message
+from sojourn.observe.log.text import message
 
 __all__ = ["LOGGER", "Messages"]
 

@@ -30,7 +30,7 @@ from sojourn.events import (
     WorkerRetired,
     WorkerStarted,
 )
-from sojourn.observe.messages import LOGGER, Messages
+from sojourn.observe.log.messages import LOGGER, Messages
 
 STACK = 'File "app.py", line 3, in slow\n    time.sleep(9)\n'
 SURVIVED = TaskSurvived("request", "connection 12 GET /slow", "client_closed_request", 5.0, STACK, False)
