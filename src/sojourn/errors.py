@@ -10,7 +10,8 @@
     ├── WebSocketError         the peer broke RFC 6455; carries the close code
     ├── ApplicationError       the application broke the ASGI contract
     ├── ClientDisconnected     send() after the client left; also an OSError (ASGI spec 2.4)
-    └── DeadlineExceeded       a named deadline passed; also a TimeoutError
+    ├── DeadlineExceeded       a named deadline passed; also a TimeoutError
+    └── ErrandError            a question to a running server that can't be answered; carries a status
 
 Each message says what happened and, where it helps, what to do. Foreign errors are translated once, at the seam.
 """
@@ -25,6 +26,7 @@ __all__ = [
     "ClientDisconnected",
     "ConfigError",
     "DeadlineExceeded",
+    "ErrandError",
     "HandshakeError",
     "ProtocolError",
     "RestartLoopError",
@@ -151,3 +153,19 @@ class DeadlineExceeded(SojournError, TimeoutError):
         super().__init__(f"deadline {deadline!r} of {seconds:g} s passed")
         self.deadline = deadline
         self.seconds = seconds
+
+
+class ErrandError(SojournError):
+    """What was asked of a running server can't be answered.
+
+    Args:
+        status: HTTP status that fits: 400 for a bad argument, 404, 409 when it can't be done now, 503, 504.
+        reason: One word for programs, such as ``unknown_profile``.
+        detail: What is wrong and what would be right.
+    """
+
+    def __init__(self, status: int, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,1 @@
+"""Profiles: stacks with values, from tasks, threads, processor time, waits, stalls and memory. See README.md."""
