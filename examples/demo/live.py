@@ -17,6 +17,7 @@ from sojourn.ending import Ending
 from sojourn.events import ConnectionEnded, RequestEnded
 from sojourn.net.connection import Connection
 from sojourn.net.registry import Registry
+from sojourn.observe.connections import next_deadline
 from sojourn.typing import Scope
 
 __all__ = ["Live"]
@@ -56,7 +57,8 @@ class Live:
 
 
 def _connection(connection: Connection) -> dict[str, Any]:
-    slot, left = _next_deadline(connection)
+    slot, due = next_deadline(connection)
+    left = max(0.0, due - connection.runtime.ticker.now)
     return {
         "id": connection.id,
         "peer": connection.peer_name,
@@ -70,21 +72,6 @@ def _connection(connection: Connection) -> dict[str, Any]:
         "requests": connection.requests,
         "buffered": connection.buffered,
     }
-
-
-def _next_deadline(connection: Connection) -> tuple[str, float]:
-    """The slot that ends something first, and the seconds until then; "" when none is armed."""
-    armed = connection.due.armed()
-    armed.pop("long", None)  # not an end: the log then tells of the connection
-    config = connection.runtime.config
-    # A byte does not move these two: when their moment comes the server looks when the last byte was, and waits on.
-    if "stream" in armed and config.timeouts.stream_idle is not None:
-        last = max(connection.last_read, connection.last_write)
-        armed["stream"] = max(armed["stream"], last + config.timeouts.stream_idle)
-    if "ping" in armed and config.websocket.ping_interval is not None:
-        armed["ping"] = max(armed["ping"], connection.last_read + config.websocket.ping_interval)
-    slot = min(armed, key=lambda name: armed[name], default="")
-    return slot, max(0.0, armed[slot] - connection.runtime.ticker.now) if slot else 0.0
 
 
 def _request(ended: RequestEnded) -> dict[str, Any]:

@@ -249,6 +249,11 @@ class WebSocketInbound(Handler, RequestControl):
         return getattr(self.site.config.websocket, name)
 
     @property
+    def round_trip(self) -> float | None:
+        """Seconds from the last answered ping to its pong, to the tick; None before the first."""
+        return self._heartbeat.round_trip if self._heartbeat is not None else None
+
+    @property
     def life(self) -> Life:
         """What the heartbeat thinks of the client."""
         return self._heartbeat.life if self._heartbeat is not None else Life.NORMAL

@@ -29,6 +29,7 @@ from sojourn.observe.log.install import install
 from sojourn.policy.drain import quick
 from sojourn.policy.trust import TrustList
 from sojourn.scopes.work import Work
+from sojourn.server.diagnosis import Diagnosis
 from sojourn.server.importer import load_app
 from sojourn.server.lifecycle import Shutdown
 from sojourn.server.process import event_loop_factory, run_server, tune_collector
@@ -78,6 +79,8 @@ class Server:
         self.site: Site
         self.runtime: Runtime
         self.work: Work
+        #: What watches it; closed with it.
+        self.diagnosis: Diagnosis
         #: Where it listens, as URLs; empty before the start.
         self.addresses: tuple[str, ...] = ()
 
@@ -105,6 +108,7 @@ class Server:
             self.work = work = Work(loop, ticker, self.bus, runtime.context)
             reads = functools.partial(_believed, trust) if config.proxy.headers and config.proxy.trusted else None
             self.site = site = Site(self._app, runtime, work, config, reads)
+            self.diagnosis = Diagnosis(site)
             reception = Reception(site, self._siblings)
             runtime.start()
             self._lifespan = Lifespan(self._app, work, self.bus, config.app.lifespan)
@@ -198,6 +202,8 @@ class Server:
         if self._bound:
             release(self._bound, self.config.bind)
             self._bound = []
+        if hasattr(self, "diagnosis"):
+            self.diagnosis.close()
         if hasattr(self, "runtime"):
             self.runtime.ticker.stop()
 

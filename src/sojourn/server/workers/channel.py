@@ -217,6 +217,8 @@ class Mission(msgspec.Struct, frozen=True, kw_only=True):
         board: Descriptor of the board.
         row: Which of its rows is the worker's.
         stacks: Descriptor of the memory for its stacks.
+        errands: Descriptor of the socket on which it is asked questions.
+        metrics: Descriptor of the memory for what it counts; -1 when it counts nothing.
     """
 
     settings: dict[str, Any]
@@ -227,3 +229,5 @@ class Mission(msgspec.Struct, frozen=True, kw_only=True):
     board: int
     row: int
     stacks: int
+    errands: int
+    metrics: int = -1

@@ -23,6 +23,7 @@ from sojourn.net.ticker import Call, Ticker
 from sojourn.server.settings.portable import to_plain
 from sojourn.server.workers.board import Board, Row
 from sojourn.server.workers.channel import Channel, Message, Mission
+from sojourn.server.workers.errands import socket_pair
 from sojourn.server.workers.hang import Beats, Stacks
 
 __all__ = ["Child", "Life", "Watcher", "python_command", "spawn", "when_ended"]
@@ -63,6 +64,7 @@ class Child:
         config: Its settings.
         row: Its row of the board.
         stacks: Its memory for stacks.
+        errands: The way on which it is asked questions.
 
     Attributes:
         life: How far it is.
@@ -85,6 +87,7 @@ class Child:
         "channel",
         "config",
         "drain",
+        "errands",
         "examined",
         "expected",
         "failure",
@@ -105,7 +108,15 @@ class Child:
     channel: Channel
 
     def __init__(  # noqa: PLR0913 - what a process is made of
-        self, number: int, pid: int, generation: int, config: Config, row: Row, stacks: Stacks, ticker: Ticker
+        self,
+        number: int,
+        pid: int,
+        generation: int,
+        config: Config,
+        row: Row,
+        stacks: Stacks,
+        errands: socket.socket,
+        ticker: Ticker,
     ) -> None:
         self.number = number
         self.pid = pid
@@ -113,6 +124,7 @@ class Child:
         self.config = config
         self.row = row
         self.stacks = stacks
+        self.errands = errands
         self.life = Life.STARTING
         self.expected = self.wish = ""
         self.failure: tuple[str, int] | None = None
@@ -147,6 +159,7 @@ class Child:
                 call.cancel()
             self.channel.drain()  # its last words may be there still
             self.channel.close()
+            self.errands.close()
             watcher.ended(self, code)
             self.stacks.close()
 
@@ -184,6 +197,7 @@ def spawn(  # noqa: PLR0913 - what a process is made of
     *,
     sockets: Sequence[socket.socket],
     board: Board,
+    metrics: int,
     ticker: Ticker,
     watcher: Watcher,
 ) -> Child:
@@ -195,6 +209,7 @@ def spawn(  # noqa: PLR0913 - what a process is made of
         config: Its settings.
         sockets: The listening sockets; it gets the same.
         board: Gives it a row, which ``board.free`` takes back after its end.
+        metrics: Descriptor of the memory for what workers count; -1 for none.
         ticker: The supervisor's time.
         watcher: Who is told about it.
 
@@ -209,6 +224,8 @@ def spawn(  # noqa: PLR0913 - what a process is made of
         opened.append(stacks)
         ours, theirs = socket.socketpair()
         opened += [ours, theirs]
+        asks, asked = socket_pair()
+        opened += [asks, asked]
         listeners = tuple(sock.fileno() for sock in sockets)
         mission = Mission(
             settings=to_plain(config),
@@ -219,17 +236,21 @@ def spawn(  # noqa: PLR0913 - what a process is made of
             board=board.fd,
             row=row.index,
             stacks=stacks.fd,
+            errands=asked.fileno(),
+            metrics=metrics,
         )
         command = python_command("sojourn.server.workers.worker", str(theirs.fileno()))
         with _signals_held():
-            process = subprocess.Popen(command, pass_fds=(theirs.fileno(), board.fd, stacks.fd, *listeners))
+            passed = (theirs.fileno(), asked.fileno(), board.fd, stacks.fd, *listeners)
+            process = subprocess.Popen(command, pass_fds=passed if metrics < 0 else (*passed, metrics))
     except BaseException:
         board.free(row)
         for each in opened:
             each.close()
         raise
     theirs.close()
-    child = Child(number, process.pid, generation, config, row, stacks, ticker)
+    asked.close()
+    child = Child(number, process.pid, generation, config, row, stacks, asks, ticker)
     child.process = process
     child.connect(ours, watcher)
     child.channel.send(msgspec.to_builtins(mission))

@@ -71,6 +71,7 @@ class Pool:
         board: Their shared memory.
         ticker: The supervisor's time.
         bus: Gets the events of workers.
+        metrics: Descriptor of the memory for what they count; -1 for none.
 
     Attributes:
         config: As given; a restart changes it.
@@ -84,7 +85,16 @@ class Pool:
             loop.
     """
 
-    def __init__(self, config: Config, *, sockets: Sequence[socket], board: Board, ticker: Ticker, bus: Bus) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        sockets: Sequence[socket],
+        board: Board,
+        ticker: Ticker,
+        bus: Bus,
+        metrics: int = -1,
+    ) -> None:
         self.config = config
         self.generation = self.numbers = 0
         self.stopping = False
@@ -99,6 +109,7 @@ class Pool:
         self._vigil = Vigil(self.children, lambda: self.config.worker.heartbeat, ticker, bus)
         self._sockets = sockets
         self._board = board
+        self.metrics = metrics
         self._ticker = ticker
         self._bus = bus
         self._codes: list[int] = []
@@ -161,6 +172,7 @@ class Pool:
                 own,
                 sockets=self._sockets,
                 board=self._board,
+                metrics=self.metrics,
                 ticker=self._ticker,
                 watcher=self.watcher,
             )

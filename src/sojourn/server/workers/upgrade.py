@@ -28,7 +28,7 @@ from sojourn.server.workers.pool import Pool
 __all__ = ["VARIABLE", "Handed", "HandedWorker", "Successor", "adopt", "check", "read_state", "take_over"]
 
 #: Of the layout of the state. Another version can't take over: a new start is needed then.
-_VERSION: Final = 1
+_VERSION: Final = 2
 #: Names the descriptor of the state, and says the how-manieth successor this is. It is no key of the configuration:
 #: those begin with SOJOURN_.
 VARIABLE: Final = "_SOJOURN_STATE"
@@ -54,6 +54,7 @@ class HandedWorker(msgspec.Struct, frozen=True, kw_only=True):
         row: Its row of the board.
         stacks: Descriptor of the memory for its stacks.
         channel: Descriptor of the channel to it; -1 when that is closed.
+        errands: Descriptor of the way on which it is asked questions; -1 when that is closed.
         unread: Bytes that came over it and are not a whole message yet.
         unsent: Bytes that were to be sent.
     """
@@ -72,6 +73,7 @@ class HandedWorker(msgspec.Struct, frozen=True, kw_only=True):
     row: int
     stacks: int
     channel: int
+    errands: int
     unread: bytes
     unsent: bytes
 
@@ -85,6 +87,7 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True):
         listeners: Descriptors of the listening sockets.
         desk: Descriptors of the admin listener's sockets.
         board: Descriptor of the board.
+        metrics: Descriptor of the memory for what workers count; -1 for none.
         generation: How many restarts there were.
         numbers: How many workers were made.
         failures: Workers that failed in a row.
@@ -97,6 +100,7 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True):
     listeners: tuple[int, ...]
     desk: tuple[int, ...]
     board: int
+    metrics: int
     generation: int
     numbers: int
     failures: int
@@ -119,6 +123,7 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True):
             listeners=tuple(listeners),
             desk=tuple(desk),
             board=board,
+            metrics=pool.metrics,
             generation=pool.generation,
             numbers=pool.numbers,
             failures=pool.restarts.row,
@@ -135,8 +140,8 @@ class Handed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that have to stay open."""
-        own = [fd for worker in self.workers for fd in (worker.stacks, worker.channel) if fd >= 0]
-        return (*self.listeners, *self.desk, self.board, *own)
+        own = [fd for worker in self.workers for fd in (worker.stacks, worker.channel, worker.errands) if fd >= 0]
+        return tuple(fd for fd in (*self.listeners, *self.desk, self.board, self.metrics, *own) if fd >= 0)
 
     def listening(self) -> list[socket.socket]:
         """The listening sockets."""
@@ -278,6 +283,7 @@ def adopt(handed: Handed, pool: Pool, board: Board, ticker: Ticker) -> None:
             config,
             board.row(worker.row),
             Stacks(worker.stacks),
+            _socket(worker.errands) if worker.errands >= 0 else _closed(),
             ticker,
         )
         child.life, child.expected, child.wish = worker.life, worker.expected, worker.wish
@@ -305,6 +311,7 @@ def _stock(child: Child, now: float, place: int | None, successor: bool) -> Hand
         row=child.row.index,
         stacks=child.stacks.fd,
         channel=channel.sock.fileno(),
+        errands=child.errands.fileno(),
         unread=bytes(channel.unread),
         unsent=bytes(channel.unsent),
     )
@@ -317,8 +324,11 @@ def _socket(fd: int) -> socket.socket:
 
 
 def _channel(fd: int) -> socket.socket:
-    if fd >= 0:
-        return _socket(fd)
-    ours, theirs = socket.socketpair()  # it was closed already: so is this one
+    return _socket(fd) if fd >= 0 else _closed()
+
+
+def _closed() -> socket.socket:
+    """One end of a pair whose other end is closed, for a worker whose end was."""
+    ours, theirs = socket.socketpair()
     theirs.close()
     return ours

@@ -37,6 +37,7 @@ from sojourn.server.server import Server
 from sojourn.server.settings.portable import from_plain
 from sojourn.server.workers.board import Board, Row, State
 from sojourn.server.workers.channel import Channel, ChannelError, Message, Mission, read_line
+from sojourn.server.workers.errands import Errands
 from sojourn.server.workers.hang import BEAT, dump_on_signal
 from sojourn.server.workers.siblings import Siblings
 from sojourn.server.workers.stopping import longest_drain
@@ -91,6 +92,7 @@ class Worker:
         #: The phase its drain is in.
         self._phase = ""
         self._channel: Channel
+        self._asked = _inherited(mission.errands)
 
     async def run(self) -> int:
         """Serve until the drain is complete.
@@ -124,8 +126,10 @@ class Worker:
         self._row.state = State.READY
         if self._retirement.wanted:
             ticker.call_later(_MEASURE, self._measure)
+        errands = Errands(loop, self._asked, server.diagnosis.answers, server.work)
         self._channel.send({"type": "ready", "addresses": server.addresses})
         report = await server.wait_stopped()
+        errands.close()
         if self._fuse is not None:
             self._fuse.sign_of_life(0.0)  # there are no beats any more
         self._channel.send({"type": "report", **report.asdict()})
