@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from bench import build, machine, report
-from bench.figures import FIGURES, IDLE, LIFE, THROUGHPUT, idle, life, throughput
+from bench.figures import FIGURES, IDLE, LIFE, THROUGHPUT, diagnostics, dumps, idle, life, throughput
 from bench.gates import GATES
 from bench.process import BenchError
 from bench.results import Results
@@ -93,6 +93,10 @@ def measure(args: argparse.Namespace, results: Results, say: Callable[[str], Non
     if set(args.only) & set(IDLE):
         plan = idle.Plan(args.idle_connections, args.idle_window, args.idle_rounds)
         idle.run(specs, [name for name in IDLE if name in args.only], plan, results, say)
+    if "diagnostics" in args.only:
+        diagnostics.run(catalogue(ws)["sojourn"], args.rounds, args.seconds, results, say)
+    if "dumps" in args.only:
+        dumps.run(catalogue(ws)["sojourn"], args.idle_rounds, results, say)
     life.run(specs, [name for name in LIFE if name in args.only], args.idle_connections, args.idle_rounds, results, say)
 
 

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 from bench import machine
 
+PYTHON = sys.executable
 PR_SET_PDEATHSIG = 1
 NICENESS = -15  # when permitted: other work on the machine gets about 3 % beside a busy child
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.figures import FIGURES, THROUGHPUT, Figure
+from bench.figures.diagnostics import FLAGS as WATCHED
 from bench.gates import GATES
 from bench.results import Results, Span
 
@@ -45,7 +47,7 @@ def gates(results: Results) -> list[str]:
     rows = []
     for gate in GATES:
         found, met = gate.span(results), gate.met(results)
-        against = "cost of all protections" if gate.cost else f"sojourn / {gate.peer}"
+        against = f"cost of {gate.cost}" if gate.cost else f"sojourn / {gate.peer}"
         shape = ".1%" if gate.cost else ".2f"
         measured = f"{found.median:{shape}} ({found.low:{shape}} to {found.high:{shape}})" if found else "-"
         bound = f"{gate.sign} " + (f"{gate.bound:.0%}" if gate.cost else f"{gate.bound:.2f}")
@@ -80,6 +82,27 @@ def figures(results: Results, servers: list[str]) -> list[str]:
     return lines
 
 
+def dumps(results: Results) -> list[str]:
+    """What a look at a crowded server costs, dump by dump."""
+    names = dict.fromkeys(sample.server for sample in results.samples if sample.figure == "dumps")
+    rows = []
+    for name in names:
+        samples = list(results.of("dumps", name).values())
+        took, longest, size = (
+            statistics.median(values)
+            for values in (
+                [sample.value for sample in samples],
+                [sample.detail["longest"] for sample in samples],
+                [sample.detail["bytes"] / 1024 for sample in samples],
+            )
+        )
+        rows.append([name, f"{took:,.1f}", f"{longest:,.2f}", f"{size:,.0f}"])
+    if not rows:
+        return []
+    head = ["dump", "ms", "longest turn of the loop, ms", "KiB"]
+    return [f"### {FIGURES['dumps'].title}", "", *_table(head, rows)]
+
+
 def markdown(results: Results, facts: Mapping[str, Any], servers: list[str]) -> str:
     """The whole report."""
     lines = [
@@ -96,7 +119,8 @@ def markdown(results: Results, facts: Mapping[str, Any], servers: list[str]) -> 
         "",
     ]
     lines += [LEGEND, ""]
-    lines += figures(results, servers)
+    lines += figures(results, [*servers, *(name for name in WATCHED if name not in servers)])
+    lines += dumps(results)
     if results.errors:
         lines += ["## Not measured", "", *(f"- {what}: {error}" for what, error in results.errors.items()), ""]
     lines += ["## Conditions", "", *(f"- {note}" for note in results.notes)]
@@ -115,7 +139,7 @@ def write(results: Results, facts: Mapping[str, Any], servers: list[str], folder
             {
                 "figure": gate.figure,
                 "peer": gate.peer,
-                "cost": gate.cost,
+                "cost": bool(gate.cost),
                 "sign": gate.sign,
                 "bound": gate.bound,
                 "measured": found.median if (found := gate.span(results)) else None,

@@ -21,7 +21,13 @@ PYTHON = os.path.join(VENV, "bin", "python")
 LOG = os.path.join(VENV, "setup.log")
 
 # Command -> Debian package. Tests that need one skip themselves by name when the command is missing.
-SYSTEM_PACKAGES = {"curl": "curl", "chromium": "chromium"}
+SYSTEM_PACKAGES = {
+    "curl": "curl",
+    "chromium": "chromium",
+    "promtool": "prometheus",
+    "go": "golang-go",
+    "pg_ctlcluster": "postgresql",
+}
 
 # Without Error-Mode=any an update that reached no server counts as a success.
 APT_UPDATE = ["apt-get", "update", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=1"]

@@ -29,6 +29,8 @@ FIGURES = {
         Figure("connect", "Processor time per short connection, supervisor included", "us", 1),
         Figure("balance", "Larger share of 2,000 WebSockets opened at 500/s on two workers", "%", 1),
         Figure("drain", "From SIGTERM to exit with 5,000 idle WebSockets, without notice and spread", "s", 2),
+        Figure("diagnostics", "Plain GET, everything watched and /metrics read once a second", "requests/s"),
+        Figure("dumps", "A look at 10,000 tasks and 5,000 WebSockets", "ms", 1),
     )
 }
 THROUGHPUT = ("get", "get7", "post", "echo", "get1000")

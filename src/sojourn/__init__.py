@@ -26,6 +26,10 @@ if TYPE_CHECKING:
         SojournError,
         StartupError,
     )
+    from sojourn.observe.leaks.adapters import watch
+    from sojourn.observe.leaks.leases import lease
+    from sojourn.observe.log.ids import structlog_ids
+    from sojourn.scopes.adoption import adopt
     from sojourn.server.report import Report
     from sojourn.server.server import Server, run, serve
     from sojourn.wire.sse import ServerSentEvent
@@ -46,14 +50,18 @@ __all__ = [
     "ServerSentEvent",
     "SojournError",
     "StartupError",
+    "adopt",
     "current_request",
     "current_server",
     "draining",
     "event_stream",
+    "lease",
     "limits",
     "run",
     "serve",
+    "structlog_ids",
     "timeouts",
+    "watch",
 ]
 
 __version__ = "0.1.0"
@@ -78,6 +86,10 @@ _HOMES = {
     "event_stream": "sojourn.asgi.event_stream",
     "limits": "sojourn.asgi.context",
     "timeouts": "sojourn.asgi.context",
+    "lease": "sojourn.observe.leaks.leases",
+    "watch": "sojourn.observe.leaks.adapters",
+    "structlog_ids": "sojourn.observe.log.ids",
+    "adopt": "sojourn.scopes.adoption",
     "Report": "sojourn.server.report",
     "Server": "sojourn.server.server",
     "run": "sojourn.server.server",

@@ -281,7 +281,9 @@ class Worker(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Admin(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Probes and commands, apart from what is served."""
 
-    bind: Annotated[str | None, key("Where: unix:PATH, or HOST:PORT with a loopback address.", change="restart")] = None
+    bind: Annotated[
+        str | None, key("Where: unix:PATH or HOST:PORT; beyond loopback with a token.", change="restart")
+    ] = None
     probes: Annotated[
         bool,
         key(
@@ -394,9 +396,7 @@ class Log(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
         key("Access log: auto is human on a terminal, json elsewhere.", change="restart"),
     ] = "auto"
     file: Annotated[str | None, key("File of the access log; None writes to standard output.", change="restart")] = None
-    long_connection: Annotated[
-        float, seconds("A connection that has lived so long is logged as open.", change="live")
-    ] = 60.0
+    long_connection: Annotated[float, seconds("A connection that has lived so long is logged as open.")] = 60.0
     server_header: Annotated[bool, key("Send a Server header.")] = False
     date_header: Annotated[bool, key("Send a Date header (RFC 9110 section 6.6.1).")] = True
 

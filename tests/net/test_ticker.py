@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import types
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,7 +13,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.clock import ManualClock
+from sojourn.clock import NEVER, ManualClock
 from sojourn.net.ticker import TICK, Ticker
 
 on_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -156,3 +158,113 @@ def test_a_stopped_ticker_ticks_no_more_and_forgets_its_calls(run: Run) -> None:
         assert made == []
 
     run(main())
+
+
+class Loop:
+    """Timers that ring when a test says so."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.timers: list[tuple[float, Callable[[], None], Any]] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Any:
+        timer = (self.clock.monotonic() + delay, callback, self)
+        self.timers.append(timer)
+        handle = types.SimpleNamespace(cancel=lambda: timer in self.timers and self.timers.remove(timer))
+        return handle
+
+    def ring(self) -> float:
+        """Let the next timer ring, at its moment; how long that took."""
+        self.timers.sort(key=lambda timer: timer[0])
+        moment, callback, _ = self.timers.pop(0)
+        waited = moment - self.clock.monotonic()
+        self.clock.advance(max(0.0, waited))
+        callback()
+        return waited
+
+
+def dozing(due: float = NEVER) -> tuple[Ticker, ManualClock, Loop, list[float]]:
+    """A ticker whose turns have nothing to do before a moment."""
+    clock = ManualClock()
+    ticker = Ticker(clock)
+    loop, turns = Loop(clock), []
+    ticker.start(loop, turns.append, lambda until: min(until, due))  # type: ignore[arg-type]
+    return ticker, clock, loop, turns
+
+
+def test_a_ticker_with_nothing_to_do_looks_once_a_second() -> None:
+    ticker, _, loop, turns = dozing()
+    assert [round(loop.ring(), 6) for _ in range(5)] == [TICK, 1.0, 1.0, 1.0, 1.0]
+    assert len(turns) == 5
+    assert ticker.now == pytest.approx(turns[-1])
+
+
+def test_who_reads_the_time_of_a_dozing_ticker_gets_it_to_the_moment_and_wakes_it() -> None:
+    ticker, clock, loop, _ = dozing()
+    loop.ring()
+    start = ticker.now
+    loop.ring()
+    clock.advance(0.63)
+    assert ticker.now == pytest.approx(start + TICK + 0.63)
+    assert loop.ring() == pytest.approx(TICK)
+    assert len(loop.timers) == 1
+
+
+def test_a_dozing_ticker_is_there_when_something_is_due() -> None:
+    clock = ManualClock()
+    ticker, _, loop, _ = dozing(due=clock.monotonic() + 0.55)
+    loop.ring()
+    assert loop.ring() == pytest.approx(0.45)
+    made: list[float] = []
+    ticker.call_later(0.31, lambda: made.append(ticker.now))
+    start = ticker.now
+    while not made:
+        loop.ring()
+    assert start + 0.31 <= made[0] <= start + 0.31 + 2 * TICK
+
+
+def test_a_stall_while_the_ticker_dozes_is_no_served_time() -> None:
+    for read_first in (False, True):
+        ticker, clock, loop, turns = dozing()
+        loop.ring()
+        loop.ring()
+        before = turns[-1]
+        clock.advance(10.0)  # of which one second was planned
+        if read_first:
+            assert ticker.now == before
+        loop.ring()
+        assert ticker.now == before
+
+
+def test_another_thread_reads_the_time_without_waking_the_ticker() -> None:
+    ticker, clock, loop, _ = dozing()
+    loop.ring()
+    clock.advance(0.5)
+    read: list[float] = []
+    thread = threading.Thread(target=lambda: read.append(ticker.now))
+    thread.start()
+    thread.join()
+    assert read == [clock.monotonic() - 0.5]
+    assert loop.ring() == pytest.approx(0.5)
+
+
+def test_what_is_done_regularly_is_done_together() -> None:
+    ticker, clock, loop, _ = dozing()
+    made: list[tuple[str, float]] = []
+
+    def again(name: str, interval: float) -> None:
+        made.append((name, ticker.now))
+        ticker.call_together(interval, lambda: again(name, interval))
+
+    for name, interval in (("a", 1.0), ("b", 1.0), ("c", 5.0)):
+        clock.advance(0.17)
+        ticker.call_together(interval, lambda name=name, interval=interval: again(name, interval))  # type: ignore[misc]
+    rings = 0
+    end = clock.monotonic() + 10.0
+    while clock.monotonic() < end:
+        loop.ring()
+        rings += 1
+    assert len({round(moment, 3) for _, moment in made}) <= 11
+    assert rings <= 24
+    assert sum(name == "a" for name, _ in made) in (9, 10)
+    assert sum(name == "c" for name, _ in made) in (1, 2)

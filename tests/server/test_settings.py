@@ -558,8 +558,8 @@ PING_TOO_LONG = "is longer than websocket.ping_interval (20 s): a ping is due be
         ),
         ({"drain.requests": "2m"}, "drain.requests (120 s) is cut short: drain.total is 90 s"),
         (
-            {"admin.bind": "unix:/a", "app.workers": "0"},
-            "admin.bind has no effect: it is the supervisor's, and there is none when app.workers is 0",
+            {"registration.webhook": "https://a", "app.workers": "0"},
+            "registration.webhook has no effect: it is the supervisor's, and there is none when app.workers is 0",
         ),
         (
             {"registration.webhook": "https://a", "app.reload": "on"},

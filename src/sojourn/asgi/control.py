@@ -20,6 +20,9 @@ class RequestControl(ABC):
 
     __slots__ = ()
 
+    #: Its trace id (W3C Trace Context), 32 hex digits; "" without tracing.
+    trace_id: str
+
     @property
     @abstractmethod
     def connection(self) -> Connection:

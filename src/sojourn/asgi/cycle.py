@@ -237,8 +237,10 @@ class HttpCycle(Inbound):
         self._ending = None  # the client had half-closed, and has got its answer
         if self._waiters is not None:
             self._wake()
-        if RequestEnded in site.observers:
+        if RequestEnded in site.observers or head.event_stream:
             self._report(_COMPLETED, self.status)
+        elif site.meter is not None:
+            site.meter.answered(self.scope, self.status, site.monotonic() - self._started)
         handler.cycle_completed(self)
 
     def _begin(self, length: int | None) -> None:
@@ -359,8 +361,7 @@ class HttpCycle(Inbound):
         if self._waiters is not None:
             self._wake()
         handler = self._handler
-        if RequestEnded in handler.site.observers:
-            self._report(_COMPLETED, self.status)
+        self._report(_COMPLETED, self.status)
         handler.cycle_completed(self)
 
     # Ends that are not completion
@@ -525,9 +526,17 @@ class HttpCycle(Inbound):
 
     def _report(self, ending: Ending, status: int) -> None:
         handler = self._handler
-        if RequestEnded not in handler.site.observers:
+        site, scope = handler.site, self.scope
+        duration = site.monotonic() - self._started
+        event_stream = self._head.event_stream
+        meter = site.meter
+        if meter is not None:
+            if ending is _COMPLETED and not event_stream:
+                meter.answered(scope, status, duration)
+            else:
+                meter.request_ended(scope, status, ending, duration, event_stream)
+        if RequestEnded not in site.observers:
             return
-        scope = self.scope
         handler.connection.runtime.bus.emit(
             RequestEnded(
                 self._connection.id,
@@ -537,11 +546,12 @@ class HttpCycle(Inbound):
                 scope["http_version"],
                 status,
                 ending,
-                handler.site.monotonic() - self._started,
+                duration,
                 self._body_size,
                 self._sent,
                 scope["headers"],
-                "event_stream" if self._head.event_stream else "http",
+                "event_stream" if event_stream else "http",
                 route_of(scope),
+                self.trace_id,
             )
         )

@@ -41,7 +41,18 @@ class HttpHandler(Handler):
         site: What is served.
     """
 
-    __slots__ = ("_cycle", "_discarded", "_held", "_reader", "_sent_at_eof", "armed", "closing", "site")
+    __slots__ = (
+        "_accepted",
+        "_cycle",
+        "_discarded",
+        "_held",
+        "_reader",
+        "_sent_at_eof",
+        "armed",
+        "closing",
+        "farewell",
+        "site",
+    )
 
     protocol = "http"
 
@@ -55,12 +66,16 @@ class HttpHandler(Handler):
         self.closing = False
         #: Whether a deadline other than response_start was armed for the request in hand.
         self.armed = False
+        #: The reason of an end that waits for the answer in hand; "" when none does.
+        self.farewell = ""
         #: bytes_out when the client half-closed; None while it has not.
         self._sent_at_eof: int | None = None
         #: Bytes thrown away after an early answer; None while nothing is.
         self._discarded: int | None = None
         #: Whether the next request waits until the client has taken the answer before it.
         self._held = False
+        #: When the TLS handshake could begin, in seconds of the site's ``monotonic``; 0 without TLS.
+        self._accepted = site.monotonic() if connection.secure else 0.0
 
     # The transport
 
@@ -71,6 +86,8 @@ class HttpHandler(Handler):
             connection.due.tls = NEVER
             connection.phase = Phase.HEAD
             connection.arm("header", connection.runtime.config.timeouts.header)
+            if self.site.meter is not None:
+                self.site.meter.handshake("tls", self.site.monotonic() - self._accepted)
 
     def data_received(self, data: bytes) -> None:
         connection = self.connection
@@ -230,7 +247,9 @@ class HttpHandler(Handler):
         connection.phase = _HANDLER
         overrides = cycle.overrides
         limit = site.response_start if overrides is None else cycle.start_timeout()
-        connection.due.response_start = moment = site.ticker.now + limit
+        ticker = site.ticker
+        ticker.held += 1
+        connection.due.response_start = moment = ticker.now + limit
         if moment < connection.looked_at:
             connection.runtime.wheel.sooner(connection, moment)
         if site.handler_timeout is not None or overrides is not None:
@@ -242,6 +261,9 @@ class HttpHandler(Handler):
         """A slot became free for a request that waited."""
         self.connection.due.queue = NEVER
         cycle.has_slot = True
+        site = self.site
+        if site.meter is not None and site.slots is not None:
+            site.meter.queue_left(site.slots.last_wait)
         self.start(cycle)
 
     def cycle_completed(self, cycle: HttpCycle) -> None:
@@ -268,7 +290,9 @@ class HttpHandler(Handler):
         if failure is None:
             rotated = self.connection.runtime.config.limits.requests_per_connection
             word = "completed"
-            if self.site.draining:
+            if self.farewell:
+                word = self.farewell
+            elif self.site.draining:
                 word = "drain_goodbye"
             elif rotated is not None and self.connection.requests >= rotated:
                 word = "keep_alive_rotated"
@@ -325,6 +349,7 @@ class HttpHandler(Handler):
         """The application has returned or raised."""
         if self._cycle is cycle and cycle.stage == _DONE:
             self._cycle = None
+        self.site.ticker.held -= 1
         if cycle.has_slot and self.site.slots is not None:
             cycle.has_slot = False
             following = self.site.slots.leave(self.connection.runtime.ticker.now)
@@ -420,7 +445,9 @@ class HttpHandler(Handler):
     def _over_age(self) -> bool:
         """Whether ``timeouts.lifetime`` has passed."""
         connection = self.connection
-        return connection.due.lifetime == NEVER and connection.runtime.config.timeouts.lifetime is not None
+        lifetime = connection.runtime.config.timeouts.lifetime
+        # The slot is empty, too, of a connection that is older than the setting.
+        return lifetime is not None and connection.due.lifetime == NEVER and connection.age >= 0.9 * lifetime
 
     def _answer_late_head(self) -> None:
         error = ProtocolError(408, "request_headers_timeout", "the request head did not arrive in time")

@@ -53,6 +53,7 @@ class Inbound(RequestControl):
         "body_taken",
         "overrides",
         "stage",
+        "trace_id",
     )
 
     def __init__(self, handler: HttpHandler, head: RequestParser) -> None:
@@ -74,6 +75,7 @@ class Inbound(RequestControl):
         self.body_taken = False
         #: How far the answer is: a ``Stage``, held as a plain int because it is compared for every message.
         self.stage = 0
+        self.trace_id = ""
 
     async def receive(self) -> Message:
         """ASGI receive.

@@ -83,6 +83,10 @@ class Probes:
     def __init__(self, app: ASGIApp, ready: Callable[[], bool], root_path: str = "") -> None:
         self._app = app
         self._ready = ready
+        self.mount(root_path)
+
+    def mount(self, root_path: str) -> None:
+        """Answer below another root path from now on."""
         self._paths = {root_path + path: path for path in PATHS}
 
     def asked(self, scope: Scope) -> bool:

@@ -41,15 +41,16 @@ class ServerControl:
         drain: Settings of the drain, for what participants leave out.
 
     Attributes:
+        settings: Of the drain; may be changed at any time.
         notice: Set when a drain begins. The server still serves, but readiness says no.
         draining: Set when nobody new comes any more and streams should end; the same as that of each request.
         participants: Who takes part, in the order they asked.
     """
 
-    __slots__ = ("_drain", "draining", "notice", "participants")
+    __slots__ = ("draining", "notice", "participants", "settings")
 
     def __init__(self, drain: Drain) -> None:
-        self._drain = drain
+        self.settings = drain
         self.notice = asyncio.Event()
         self.draining = asyncio.Event()
         self.participants: list[Participant] = []
@@ -74,9 +75,9 @@ class ServerControl:
             ValueError: There is no such phase, the timeout is not above zero, or that phase is over already.
         """
         default = {
-            "notice": max(self._drain.delay, self._drain.persist),
-            "finish": self._drain.requests,
-            "persist": self._drain.persist,
+            "notice": max(self.settings.delay, self.settings.persist),
+            "finish": self.settings.requests,
+            "persist": self.settings.persist,
         }
         if phase not in default:
             raise ValueError(f"{phase!r} is no phase of a drain; there are {', '.join(default)}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sojourn.asgi.overrides import RouteTable
 from sojourn.asgi.probes import Probes
@@ -12,11 +13,12 @@ from sojourn.asgi.problem import problem
 from sojourn.asgi.scope import scope_template
 from sojourn.asgi.server_control import CURRENT_SERVER, ServerControl
 from sojourn.clock import NEVER
-from sojourn.config import Config
+from sojourn.config import Config, Limits
+from sojourn.ending import Ending
 from sojourn.net.runtime import Runtime
 from sojourn.policy.admission import Slots
 from sojourn.scopes.work import Work
-from sojourn.typing import ASGIApp, Headers
+from sojourn.typing import ASGIApp, Headers, Scope
 from sojourn.wire.deflate import DeflateParams, Deflater, DeflateSettings, Inflater
 from sojourn.wire.forwarded import Forwarded
 from sojourn.wire.http1.parser import ParserPool
@@ -25,11 +27,39 @@ from sojourn.wire.http1.response import ResponseRenderer
 if TYPE_CHECKING:
     from sojourn.asgi.control import RequestControl
     from sojourn.asgi.cycle import HttpCycle
+    from sojourn.net.connection import Connection
 
-__all__ = ["CURRENT", "Site"]
+__all__ = ["CURRENT", "Meter", "Site"]
 
 #: The request that runs in the present context.
 CURRENT: Final[ContextVar[RequestControl]] = ContextVar("sojourn_request")
+
+
+class Meter(Protocol):
+    """Counts what happens too often for an event. All durations are in seconds."""
+
+    def answered(self, scope: Scope, status: int, duration: float) -> None:
+        """A request ended with the whole answer of its application, which is no event stream."""
+
+    def request_ended(self, scope: Scope, status: int, ending: Ending, duration: float, event_stream: bool) -> None:
+        """A request ended in any other way, or an event stream did."""
+
+    def websocket_ended(
+        self, scope: Scope, ending: Ending, duration: float, received: int, sent: int, opened: bool
+    ) -> None:
+        """A WebSocket ended after so many messages, or its handshake was refused."""
+
+    def handshake(self, kind: str, duration: float) -> None:
+        """A handshake is complete: ``tls`` or ``websocket``."""
+
+    def queue_left(self, waited: float) -> None:
+        """A request got its slot after it had waited."""
+
+    def pong(self, round_trip: float) -> None:
+        """A client answered our ping."""
+
+    def pong_missed(self) -> None:
+        """A client did not answer our ping in time."""
 
 
 class Site:
@@ -53,10 +83,12 @@ class Site:
         "deflate",
         "drain",
         "draining",
+        "followers",
         "forwarded",
         "guarded",
         "handler_timeout",
         "keep_alive",
+        "meter",
         "monotonic",
         "noticed",
         "observers",
@@ -93,13 +125,8 @@ class Site:
         self.work = work
         self.config = config
         self.forwarded = forwarded
-        settings = config.websocket
         #: What permessage-deflate is to be like here.
-        self.deflate = DeflateSettings(
-            server_takeover=settings.compression_takeover,
-            client_takeover=settings.compression_takeover,
-            threshold=settings.compression_threshold,
-        )
+        self.deflate = _deflate(config)
         self._codecs: dict[DeflateParams, tuple[Inflater, Deflater]] = {}
         self.asgi: dict[str, str] = {"version": "3.0", "spec_version": config.app.spec}
         self.root_path = config.app.root_path
@@ -129,9 +156,42 @@ class Site:
         #: Whether nobody new comes any more: answers then say ``Connection: close``.
         self.draining = False
         self.drain = self.control.draining
-        # What every request looks at, without the way through the configuration.
         self.monotonic = runtime.ticker.clock.monotonic
         self.observers = runtime.bus.observers
+        #: Counts; None when nobody does.
+        self.meter: Meter | None = None
+        self.ticker = runtime.ticker
+        #: Called with the settings after they have changed: others that keep a part of them.
+        self.followers: list[Callable[[Config], None]] = []
+        self._remember(config)
+
+    def adopt(self, config: Config) -> None:
+        """Serve with other settings from now on. No connection ends by it; requests in hand keep what they began with.
+
+        Args:
+            config: The settings; what needs a restart is as it was.
+        """
+        before, self.config = self.config, config
+        self.runtime.adopt(config)
+        self._remember(config)
+        self.control.settings = config.drain
+        if config.websocket != before.websocket:
+            self.deflate = _deflate(config)
+            self._codecs = {}  # connections that are open keep theirs
+        if config.routes != before.routes:
+            self.routes = RouteTable(config) if config.routes else None
+        if config.app.root_path != before.app.root_path:
+            self.root_path = config.app.root_path
+            self.scope = scope_template(self.asgi, self.root_path)
+            if self.probes is not None:
+                self.probes.mount(self.root_path)
+        self.read_only = self.noticed and config.drain.read_only
+        self._limit(config.limits)
+        for follow in self.followers:
+            follow(config)
+
+    def _remember(self, config: Config) -> None:
+        """What every request looks at, without the way through the configuration."""
         self.response_start = _or_never(config.timeouts.response_start)
         self.handler_timeout = config.timeouts.handler
         self.keep_alive = _or_never(config.timeouts.keep_alive)
@@ -139,7 +199,19 @@ class Site:
         self.server_header = config.log.server_header
         #: Whether the server adds just a Date to a response head.
         self.plain = self.date_header and not self.server_header
-        self.ticker = runtime.ticker
+
+    def _limit(self, limits: Limits) -> None:
+        """Follow ``limits.requests``. Once there are slots they stay, because requests that hold one give it back."""
+        if limits.requests is not None and self.slots is None:
+            running = [cycle for connection in self.runtime.registry if (cycle := _running(connection)) is not None]
+            for cycle in running:
+                cycle.has_slot = True
+            self.slots = Slots(limits.requests, limits.queue, limits.queue_wait, running=len(running))
+        elif self.slots is not None:
+            limit = sys.maxsize if limits.requests is None else limits.requests
+            for cycle in self.slots.resize(self.runtime.ticker.now, limit, limits.queue, limits.queue_wait):
+                cycle.begin_queued()
+        self.guarded = self.slots is not None or self.read_only
 
     def is_ready(self) -> bool:
         """Whether new requests may come: no drain has begun."""
@@ -174,6 +246,21 @@ class Site:
         if codecs is None:
             codecs = self._codecs[params] = (Inflater(params), Deflater(params, self.deflate))
         return codecs
+
+
+def _running(connection: Connection) -> HttpCycle | None:
+    """The request whose application runs on a connection, and that is not answered yet."""
+    cycle: HttpCycle | None = getattr(connection.handler, "cycle", None)  # WebSockets take no slot
+    return cycle if cycle is not None and cycle.begun else None
+
+
+def _deflate(config: Config) -> DeflateSettings:
+    settings = config.websocket
+    return DeflateSettings(
+        server_takeover=settings.compression_takeover,
+        client_takeover=settings.compression_takeover,
+        threshold=settings.compression_threshold,
+    )
 
 
 def _or_never(timeout: float | None) -> float:

@@ -108,6 +108,7 @@ class WebSocketHandler(WebSocketUpgrade):
         if connection.blocked:
             await self._send_queued(frame)
             return
+        self.sent += 1
         # Connection.write, written out. An open WebSocket has a transport.
         connection.bytes_out += len(frame)
         connection.last_write = self._last_message = connection.runtime.ticker.now
@@ -167,7 +168,9 @@ class WebSocketHandler(WebSocketUpgrade):
             self.close(1013, "too slow", Ending("slow_consumer", Phase.WEBSOCKET, None, "websocket.queue"))
             raise ClientDisconnected("slow_consumer")
         self._last_message = now = connection.runtime.ticker.now
+        self.sent += 1
         written = outbox.enqueue(connection.runtime.loop, frame, now)
+        connection.note_buffered()
         if self._deflater is not None and self._deflater.takeover:
             await asyncio.shield(written)
             return
@@ -399,8 +402,12 @@ class WebSocketHandler(WebSocketUpgrade):
             # What the kernel of a client that is behind acknowledges is life too: the ping stands behind it in line.
             outbox = connection.outbox
             last = connection.last_read if outbox is None else max(connection.last_read, outbox.progress.last_progress)
+            missed = heartbeat.missed
             beat = heartbeat.look(now, last)
+            if heartbeat.missed > missed and self.site.meter is not None:
+                self.site.meter.pong_missed()
             if beat is _BEAT_PING:
+                self._pinged = self.site.monotonic()
                 connection.write(_PING)
             elif beat is Beat.END:
                 ending = Ending("pong_timeout", Phase.WEBSOCKET, How.TIMEOUT, "websocket.ping_timeout")

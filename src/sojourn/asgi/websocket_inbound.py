@@ -58,9 +58,13 @@ class WebSocketInbound(Handler, RequestControl):
         "_last_message",
         "_overrides",
         "_parser",
+        "_pinged",
         "_pong",
         "_receiver",
+        "_round_trip",
         "_told_connect",
+        "received",
+        "sent",
         "site",
         "state",
     )
@@ -74,6 +78,9 @@ class WebSocketInbound(Handler, RequestControl):
         #: Set while the WebSocket is open, until its end has begun.
         self._parser: FrameParser | None = None
         self._heartbeat: Heartbeat | None = None
+        #: When our latest ping left that is not answered, in seconds of the site's ``monotonic``; None when none is.
+        self._pinged: float | None = None
+        self._round_trip: float | None = None
         #: The latest ping that could not be answered yet.
         self._pong: bytes | None = None
         #: Messages that wait for ``receive``. A list: it is short, and nearly always empty.
@@ -86,6 +93,8 @@ class WebSocketInbound(Handler, RequestControl):
         #: Code and reason that the application is told; None while the WebSocket lives.
         self._disconnected: tuple[int, str] | None = None
         self._overrides: Overrides | None = None
+        #: Messages from the client, and messages to it.
+        self.received = self.sent = 0
         self._last_message = connection.runtime.ticker.now
 
     async def receive(self) -> Message:
@@ -184,6 +193,7 @@ class WebSocketInbound(Handler, RequestControl):
         """Called by the parser with each message."""
         if self.state is not _OPEN:
             return
+        self.received += 1
         self._last_message = self.connection.last_read
         receiver = self._receiver
         if receiver is not None:
@@ -216,6 +226,11 @@ class WebSocketInbound(Handler, RequestControl):
         if heartbeat is not None and self.state is _OPEN:
             connection = self.connection
             heartbeat.pong(self.site.ticker.now)
+            if self._pinged is not None:
+                self._round_trip = round_trip = self.site.monotonic() - self._pinged
+                self._pinged = None
+                if self.site.meter is not None:
+                    self.site.meter.pong(round_trip)
             connection.due.ping = moment = heartbeat.meeting()
             if moment < connection.looked_at:
                 connection.runtime.wheel.sooner(connection, moment)
@@ -250,8 +265,8 @@ class WebSocketInbound(Handler, RequestControl):
 
     @property
     def round_trip(self) -> float | None:
-        """Seconds from the last answered ping to its pong, to the tick; None before the first."""
-        return self._heartbeat.round_trip if self._heartbeat is not None else None
+        """Seconds from the last answered ping to its pong; None before the first."""
+        return self._round_trip
 
     @property
     def life(self) -> Life:

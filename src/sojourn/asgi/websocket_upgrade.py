@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_SCOPE", "WebSocketUpgrade"]
 
+#: Status of a handshake that was accepted (RFC 6455 section 4.2.2).
+_SWITCHING: Final = 101
 #: In place of the scope before there is one, and when it is not needed any more.
 NO_SCOPE: Final[dict[str, Any]] = {}
 #: Headers of the 101 that are the server's (ASGI, websocket.accept), and those it can't have (RFC 9110 section 8.6).
@@ -56,6 +58,7 @@ class WebSocketUpgrade(WebSocketInbound):
         "scope",
         "target",
         "task",
+        "trace_id",
     )
 
     _handshake: Handshake
@@ -71,6 +74,7 @@ class WebSocketUpgrade(WebSocketInbound):
         #: Status of the answer to the handshake; 0 before it.
         self._status = 0
         self._reported = False
+        self.trace_id = ""
 
     @abstractmethod
     async def run(self) -> None:
@@ -151,7 +155,7 @@ class WebSocketUpgrade(WebSocketInbound):
         connection.write(
             accept_response(self._handshake.key, subprotocol, params.header() if params else None, headers)
         )
-        self._status = 101
+        self._status = _SWITCHING
         self.state = State.OPEN
         connection.phase = Phase.WEBSOCKET
         connection.due.ws_open = NEVER
@@ -169,6 +173,8 @@ class WebSocketUpgrade(WebSocketInbound):
                 interval, self._setting("ping_timeout"), self._setting("ping_misses"), now, random.random() / 2
             )
             connection.arm("ping", self._heartbeat.meeting() - now)
+        if site.meter is not None:
+            site.meter.handshake("websocket", site.monotonic() - self._began)
         if WebSocketOpened in site.observers:
             connection.runtime.bus.emit(WebSocketOpened(connection.id, self._client, self.target, subprotocol))
         early, self._early = self._early, b""
@@ -213,7 +219,14 @@ class WebSocketUpgrade(WebSocketInbound):
         if self._reported:
             return
         self._reported = True
-        if RequestEnded not in self.site.observers or not self.scope:
+        site = self.site
+        if not self.scope:
+            return
+        duration = site.monotonic() - self._began
+        if site.meter is not None:
+            opened = self._status == _SWITCHING
+            site.meter.websocket_ended(self.scope, ending, duration, self.received, self.sent, opened)
+        if RequestEnded not in site.observers:
             return
         connection = self.connection
         connection.runtime.bus.emit(
@@ -225,11 +238,12 @@ class WebSocketUpgrade(WebSocketInbound):
                 "1.1",
                 self._status or ending.row.status or 499,
                 ending,
-                self.site.monotonic() - self._began,
+                duration,
                 connection.bytes_in,
                 connection.bytes_out,
                 self.scope["headers"],
                 "websocket",
                 route_of(self.scope),
+                self.trace_id,
             )
         )

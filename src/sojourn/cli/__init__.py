@@ -1,1 +1,1 @@
-"""The command line: ``sojourn serve``, ``sojourn config``, ``sojourn version``. One file per command."""
+"""The command line. What serves is here, one file per command; what asks a running server is in ``ops``."""

@@ -25,7 +25,10 @@ _WIDEST = 32
 @click.option("--json", "as_json", is_flag=True, help="Print the settings as JSON.")
 @click.option("--markdown", is_flag=True, help="Print the reference page of all settings, whatever they are set to.")
 def config(config_file: Path | None, as_json: bool, markdown: bool, **given: Any) -> int:
-    """Show every setting with its value, unit and origin, as `sojourn serve` with the same flags would have it."""
+    """Show every setting with its value, unit and origin, as `sojourn serve` with the same flags would have it.
+
+    `sojourn config --running` asks a running server, and `sojourn config set KEY=VALUE ...` changes it.
+    """
     if markdown:
         click.echo(reference(), nl=False)
         return 0

@@ -15,7 +15,7 @@ import click
 
 from sojourn.errors import SojournError
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "SECTIONS", "main"]
 
 _USAGE: Final = 2
 _INTERRUPTED: Final = 130
@@ -35,13 +35,37 @@ class Command(NamedTuple):
     help: str
 
 
-#: Every command by its name.
-COMMANDS: Final = {
-    "serve": Command("sojourn.cli.serve", "serve", "Serve an ASGI application."),
-    "upgrade": Command("sojourn.cli.upgrade", "upgrade", "Replace a running supervisor and its workers by new code."),
-    "config": Command("sojourn.cli.config", "config", "Show every setting with its value, unit and origin."),
-    "version": Command("sojourn.cli.version", "version", "Show the versions of Sojourn and of what it runs on."),
+#: Every command by its name, in the sections of ``sojourn --help``. Those that ask a running server live in ``ops``.
+SECTIONS: Final = {
+    "Serve": {
+        "serve": Command("sojourn.cli.serve", "serve", "Serve an ASGI application."),
+        "config": Command("sojourn.cli.config", "config", "Show every setting with its value, unit and origin."),
+        "version": Command("sojourn.cli.version", "version", "Show the versions of Sojourn and of what it runs on."),
+    },
+    "Look into a running server": {
+        "status": Command("sojourn.ops.status", "status", "Show the instance, its workers, and how far a drain is."),
+        "top": Command("sojourn.ops.top.command", "top", "Watch it live: connections, tasks, endings, deadlines."),
+        "ps": Command("sojourn.ops.ps", "ps", "List the connections, each with its next deadline."),
+        "tasks": Command("sojourn.ops.tasks", "tasks", "List the asyncio tasks: who made them, what they wait for."),
+        "stacks": Command("sojourn.ops.stacks", "stacks", "Print the stacks of all threads, also of a hung worker."),
+        "profile": Command("sojourn.ops.profile", "profile", "Profile it: cpu, wait, stall, heap, allocs, tasks."),
+        "leaks": Command("sojourn.ops.leaks", "leaks", "Name what outlived its owner, with file and line."),
+        "eof": Command("sojourn.ops.eof", "eof", "Say who hangs up, when, and after how long idle."),
+        "metrics": Command("sojourn.ops.metrics", "metrics", "Print the metrics of all workers."),
+        "config --running": Command("sojourn.ops.settings", "running", "Show the settings that are in force there."),
+    },
+    "Change a running server": {
+        "close": Command("sojourn.ops.act", "close", "End connections."),
+        "config set": Command("sojourn.ops.settings", "change", "Change settings without a restart."),
+        "log-level": Command("sojourn.ops.act", "log_level", "Show or change the level of the log."),
+        "drain": Command("sojourn.ops.act", "drain", "End it cleanly."),
+        "restart": Command("sojourn.ops.act", "restart", "Replace its workers one by one."),
+        "upgrade": Command("sojourn.ops.upgrade", "upgrade", "Replace the supervisor and its workers by new code."),
+    },
 }
+
+#: Every command by its name.
+COMMANDS: Final = {name: command for section in SECTIONS.values() for name, command in section.items()}
 
 
 class _Lazy(click.Group):
@@ -55,6 +79,11 @@ class _Lazy(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and ":" in args[0] and args[0] not in COMMANDS:
             ctx.fail(f"no such command {args[0]!r}: did you mean sojourn serve {args[0]}?")
+        if args[:2] == ["config", "set"]:
+            return "config set", self.get_command(ctx, "config set"), args[2:]
+        if args[:1] == ["config"] and "--running" in args:
+            rest = [word for word in args[1:] if word != "--running"]
+            return "config --running", self.get_command(ctx, "config --running"), rest
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -64,8 +93,10 @@ class _Lazy(click.Group):
         return cast(click.Command, getattr(importlib.import_module(command.module), command.name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+        widest = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(widest), command.help) for name, command in commands.items()])
 
 
 @click.group(
@@ -97,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its name and arguments; None takes those of the process.
 
     Returns:
-        The exit code: 0 clean, 2 usage or configuration, 3 startup, 4 bind, 130 interrupted, and what serving returns.
+        The exit code: 0 clean, 1 a running server said no or does not answer, 2 usage or configuration, 3 startup, 4
+        bind, 9 leaks (where asked for), 130 interrupted, and what serving returns.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

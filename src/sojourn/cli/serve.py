@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ from sojourn.cli.version import sojourn_version
 from sojourn.config import Config
 from sojourn.errors import ConfigError, SojournError
 from sojourn.server.settings import Loaded, waits_without_deadline
+from sojourn.server.settings.layers import Origin
 
 if TYPE_CHECKING:
     from sojourn.server.workers.upgrade import Handed, Successor
@@ -59,7 +60,7 @@ def serve(
         return _check_upgrade(load(), check_upgrade)
     handed = _handed()
     if handed is not None:
-        return _supervise(handed.config(), load, arguments, handed)
+        return _supervise(handed.config(), {}, load, arguments, handed)
     loaded = load()
     config = loaded.config
     if config.app.reload and reload_child is None:
@@ -70,7 +71,7 @@ def serve(
         return _run(_child_config(config, reload_child))
     if config.app.workers == 0:
         return _run(config)
-    return _supervise(config, load, arguments, None)
+    return _supervise(config, loaded.origins, load, arguments, None)
 
 
 def deadline_notice(config: Config) -> str:
@@ -98,20 +99,27 @@ def _run(config: Config) -> int:
     return code
 
 
-def _supervise(config: Config, load: Callable[[], Loaded], arguments: Sequence[str], handed: Handed | None) -> int:
+def _supervise(
+    config: Config,
+    origins: Mapping[str, Origin],
+    load: Callable[[], Loaded],
+    arguments: Sequence[str],
+    handed: Handed | None,
+) -> int:
     from sojourn.observe.log.console import configure
     from sojourn.server.workers.supervisor import Settings, supervise
 
     console = configure(config.log)
 
-    def again() -> Config:
+    def again() -> Loaded:
         loaded = load()
         for warning in loaded.warnings:
             _say(f"warning: {warning}")
-        return loaded.config
+        return loaded
 
     settings = Settings(
         config,
+        origins=origins,
         load=again,
         announce=_announcer(config),
         warn=lambda text: _say(f"warning: {text}"),

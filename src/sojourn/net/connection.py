@@ -248,10 +248,17 @@ class Connection:
     def pause_writing(self) -> None:
         """The transport holds more than the high watermark; called by it."""
         self.blocked = True
+        self.note_buffered()
         if self.outbox is None and self.ending is None:
             self._measure(self.runtime.ticker.now)
             if self.due.write < self.looked_at:
                 self.runtime.wheel.sooner(self, self.due.write)
+
+    def note_buffered(self) -> None:
+        """More waits for the peer than before: the registry keeps the most there was."""
+        registry, waiting = self.runtime.registry, self.buffered
+        if waiting > registry.buffered_high:
+            registry.buffered_high = waiting
 
     def resume_writing(self) -> None:
         """The transport holds less than the low watermark; called by it."""

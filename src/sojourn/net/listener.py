@@ -153,6 +153,11 @@ class Listener:
         if self._held is not None:
             self._report_pause(self._held)
 
+    def tune(self, settings: Bind) -> None:
+        """Give connections accepted from now on other options; see :func:`tune`."""
+        if self._state is not State.CLOSED:
+            tune(self._sock, settings)
+
     def pause(self, cause: str) -> None:
         """Leave new connections to the kernel's backlog until :meth:`resume`; the first cause is the one reported."""
         if self._held is None and self._state is not State.CLOSED:

@@ -24,13 +24,15 @@ class Registry:
         bus: Where ConnectionOpened and ConnectionEnded go, once each.
     """
 
-    __slots__ = ("_bus", "_open", "accepted", "ended", "ended_by", "left", "on_empty", "recent")
+    __slots__ = ("_bus", "_open", "accepted", "buffered_high", "ended", "ended_by", "left", "on_empty", "recent")
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._open: dict[int, Connection] = {}
         #: Connections ever accepted; also the id of the newest.
         self.accepted = 0
+        #: Most bytes that have waited for one client, noted when it gets behind; whoever reads it sets it to 0.
+        self.buffered_high = 0
         #: Connections that have ended.
         self.ended = 0
         #: How many ended by each reason word.

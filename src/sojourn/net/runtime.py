@@ -6,6 +6,7 @@ import asyncio
 from contextvars import copy_context
 
 from sojourn.bus import Bus
+from sojourn.clock import NEVER
 from sojourn.config import Config
 from sojourn.ending import Ending, How
 from sojourn.net.connection import Connection
@@ -41,12 +42,25 @@ class Runtime:
         #: What was set before the server started. Requests get copies of it, so what one sets no other sees.
         self.context = copy_context()
         self.registry = Registry(bus)
-        lap = max(_SHORTEST_LAP, min(config.timeouts.write_idle or _LONGEST_LAP, _LONGEST_LAP))
-        self.wheel: Wheel[Connection] = Wheel(ticker.now, TICK, round(lap / TICK))
+        self.wheel: Wheel[Connection] = Wheel(ticker.now, TICK, _slots(config))
 
     def start(self) -> None:
         """Begin to tick."""
-        self.ticker.start(self.loop, self.turn)
+        self.ticker.start(self.loop, self.turn, self._ahead)
+
+    def adopt(self, config: Config) -> None:
+        """Give new connections, and the next waits of old ones, other settings. No connection ends by it.
+
+        Args:
+            config: The settings from now on. Another lap of the wheel costs a microsecond or two for each connection.
+        """
+        before, self.config = _slots(self.config), config
+        if _slots(config) != before:
+            wheel: Wheel[Connection] = Wheel(self.ticker.now, TICK, _slots(config))
+            self.wheel = wheel
+            for connection in self.registry:
+                connection.looked_at = NEVER  # it stands nowhere in this one
+                wheel.add(connection, connection.due.soonest())
 
     def turn(self, now: float) -> None:
         """Look at the connections whose deadline has passed. Called at each tick."""
@@ -59,8 +73,17 @@ class Runtime:
             except Exception as error:  # noqa: BLE001 - the others' deadlines must not depend on this one
                 self._failed(connection, error)
 
+    def _ahead(self, until: float) -> float:
+        """Up to which moment no deadline can pass."""
+        return self.wheel.next(until - TICK) + TICK
+
     def _failed(self, connection: Connection, error: Exception) -> None:
         """A bug was met while a deadline was acted on: it ends this connection, and is told."""
         self.loop.call_exception_handler({"message": "a deadline could not be acted on", "exception": error})
         self.wheel.add(connection, self.ticker.now + 1.0)
         connection.end(Ending("internal_error", connection.phase, How.LOCAL_ABORT, repr(error)), abort=True)
+
+
+def _slots(config: Config) -> int:
+    """Ticks in a lap of the wheel."""
+    return round(max(_SHORTEST_LAP, min(config.timeouts.write_idle or _LONGEST_LAP, _LONGEST_LAP)) / TICK)

@@ -4,15 +4,20 @@ All deadlines are moments of :attr:`Ticker.now`, which is *served time*: it foll
 a stall. When the loop comes back late by more than a tick or two (a blocking call, a garbage collection, SIGSTOP, a
 suspended laptop), served time has stood still as well. So every deadline is extended by the length of the stall, at no
 cost, and whatever the peers sent meanwhile is read before any of them is judged.
+
+When nothing is due for a while the hand dozes: the next tick comes when something is due, a second later at most. It
+wakes when somebody reads the time. So an idle server looks at the clock once or twice a second, not ten times.
 """
 
 from __future__ import annotations
 
 import heapq
+import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Final
+from math import ceil
+from typing import Any, Final
 
 from sojourn.clock import Clock
 
@@ -23,6 +28,8 @@ TICK: Final = 0.1
 #: In ticks: a longer time between two of them is a stall, less is ordinary load and counts.
 _STALL: Final = 2.5
 _REPORTED_STALL: Final = 1.0
+#: Seconds without a tick at most: the Date header is never older.
+_DOZE: Final = 1.0
 
 
 class Call:
@@ -52,44 +59,76 @@ class Ticker:
     """
 
     __slots__ = (
+        "_ahead",
         "_calls",
         "_date_second",
         "_handle",
         "_last",
         "_late",
         "_loop",
-        "_stall",
+        "_planned",
+        "_slack",
         "_stalled",
+        "_thread",
         "_tick",
         "_turn",
         "clock",
         "date",
+        "held",
+        "lagged",
         "now",
     )
 
     def __init__(self, clock: Clock, stalled: Callable[[float], None] | None = None, *, tick: float = TICK) -> None:
         self.clock = clock
         self._tick = tick
-        self._stall = _STALL * tick
+        #: Seconds by which a tick may be late before that counts as a stall.
+        self._slack = (_STALL - 1.0) * tick
+        #: Seconds from the last tick to the next, as planned.
+        self._planned = tick
         #: Served time, in seconds. Read freely; written here only.
         self.now: float = clock.monotonic()
-        #: The Date header line with its CRLF (RFC 9110 section 6.6.1), at most a tick old.
+        #: The Date header line with its CRLF (RFC 9110 section 6.6.1), at most a second old.
         self.date: bytes = b""
         self._last = self.now
         #: Whether the tick before this one was late.
         self._late = False
+        #: Called with how late a tick came, in seconds; None when nobody asks.
+        self.lagged: Callable[[float], None] | None = None
         self._date_second = -1
         self._calls: list[Call] = []
         self._turn: Callable[[float], None] | None = None
+        self._ahead: Callable[[float], float] | None = None
+        self._thread = 0
         self._stalled = stalled
         self._loop: AbstractEventLoop | None = None
         self._handle: TimerHandle | None = None
+        #: What runs and is to be watched closely, such as requests: while there is any, the ticker does not doze.
+        self.held = 0
         self._set_date()
 
-    def start(self, loop: AbstractEventLoop, turn: Callable[[float], None]) -> None:
-        """Tick on ``loop``; ``turn(now)`` is called at each tick."""
+    @property
+    def expected(self) -> float:
+        """When the next tick is to come, in seconds of the monotonic clock; for a thread that watches the loop."""
+        return self._last + self._planned
+
+    def start(
+        self,
+        loop: AbstractEventLoop,
+        turn: Callable[[float], None],
+        ahead: Callable[[float], float] | None = None,
+    ) -> None:
+        """Tick.
+
+        Args:
+            loop: Where; it runs in the thread that calls.
+            turn: Called at each tick with the time.
+            ahead: Says until when ``turn`` has nothing to do, given how far to look; None: never doze.
+        """
         self._loop = loop
         self._turn = turn
+        self._ahead = ahead
+        self._thread = threading.get_ident()
         self._handle = loop.call_later(self._tick, self._ring)
 
     def stop(self) -> None:
@@ -99,6 +138,7 @@ class Ticker:
             self._handle = None
         self._calls.clear()
         self._turn = None
+        self.__class__ = Ticker
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Call:
         """Call a function after ``delay`` seconds of served time, and up to two ticks more; for rare things."""
@@ -106,12 +146,25 @@ class Ticker:
         heapq.heappush(self._calls, call)
         return call
 
+    def call_together(self, interval: float, callback: Callable[[], None]) -> Call:
+        """Call a function after about ``interval`` seconds, at a moment that others share; for what is done regularly.
+
+        The moments are whole multiples of the interval, so that an idle server wakes once for all of them.
+        """
+        due = (ceil(self.now / interval + 0.5) * interval) + self._tick
+        call = Call(due, callback)
+        heapq.heappush(self._calls, call)
+        return call
+
     def tick(self) -> None:
         """Read the clock and do what is due. Called by the loop; tests call it after moving a ManualClock."""
+        self.__class__ = Ticker
         reading = self.clock.monotonic()
         elapsed = reading - self._last
         self._last = reading
-        if elapsed <= self._stall:
+        late = elapsed - self._planned
+        self._planned = self._tick
+        if late <= self._slack:
             self.now += elapsed
             self._late = False
         else:
@@ -122,6 +175,8 @@ class Ticker:
             self._late = True
             if elapsed >= _REPORTED_STALL and self._stalled is not None:
                 self._stalled(elapsed)
+        if self.lagged is not None:
+            self.lagged(late)
         self._set_date()
         calls = self._calls
         while calls and calls[0]._due <= self.now:
@@ -145,10 +200,56 @@ class Ticker:
         finally:
             # Re-armed even if a callback raised: without the next tick no wait would have a deadline any more.
             if self._loop is not None and self._handle is not None:
-                self._handle = self._loop.call_later(self._tick, self._ring)
+                self._planned = wait = self._quiet()
+                self._handle = self._loop.call_later(wait, self._ring)
+                if wait > self._tick:
+                    self.__class__ = _Dozing
+
+    def _quiet(self) -> float:
+        """Seconds until the next tick is needed."""
+        if self._ahead is None or self.held > 0:
+            return self._tick
+        now = self.now
+        until = min(now + _DOZE, self._ahead(now + _DOZE))
+        if self._calls:
+            until = min(until, self._calls[0]._due)
+        # A little more than a tick is not worth it.
+        return until - now if until - now >= 2.0 * self._tick else self._tick
 
     def _set_date(self) -> None:
         wall = self.clock.wall()
         if (second := int(wall)) != self._date_second:
             self._date_second = second
             self.date = b"date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii")
+
+
+#: The descriptor of the slot.
+_NOW: Final[Any] = vars(Ticker)["now"]
+
+
+class _Dozing(Ticker):
+    """A ticker while it dozes: the same object, of this class. Whoever reads the time wakes it.
+
+    Awake, ``now`` is a plain attribute; hot paths read it several times for each request, so it must cost nothing.
+    """
+
+    __slots__ = ()
+
+    @property
+    def now(self) -> float:  # type: ignore[override]
+        """Served time, in seconds."""
+        if threading.get_ident() != self._thread:
+            return float(_NOW.__get__(self))
+        self.__class__ = Ticker  # type: ignore[assignment]  # the same slots
+        reading = self.clock.monotonic()
+        elapsed = reading - self._last
+        if elapsed - self._planned > self._slack or self._loop is None or self._handle is None:
+            return self.now  # it stood still: the tick, which is overdue, deals with that
+        # Nothing was due until the end of the doze, so all that has to be done is to set the hand.
+        self._last = reading
+        _NOW.__set__(self, _NOW.__get__(self) + elapsed)
+        self._planned = self._tick
+        self._handle.cancel()
+        self._handle = self._loop.call_later(self._tick, self._ring)
+        self._set_date()
+        return self.now

@@ -72,6 +72,10 @@ class Connections:
         """How many addresses have an open connection."""
         return len(self._addresses)
 
+    def counts(self) -> list[tuple[str, int]]:
+        """The addresses with open connections as ``Elsewhere`` knows them, and how many each has."""
+        return list(self._addresses.items())
+
     def admit(self, address: str) -> Refused | None:
         """Ask for one more connection.
 

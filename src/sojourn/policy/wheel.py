@@ -107,5 +107,16 @@ class Wheel(Generic[M]):
                     self._put(member, moment)
         return due
 
+    def next(self, until: float) -> float:
+        """The moment at which ``advance`` will find the first member; ``until`` when there is none before.
+
+        Args:
+            until: How far to look, in seconds.
+        """
+        for position in range(self._position, int((until - self._start) / self.tick) + 1):
+            if self._buckets[position % self._slots]:
+                return min(until, self._start + position * self.tick)
+        return until
+
     def __len__(self) -> int:
         return sum(map(len, self._buckets))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, Protocol, TypeVar
 
 from sojourn.bus import Bus
@@ -21,14 +21,17 @@ from sojourn.events import TaskSurvived
 
 T = TypeVar("T")
 
-__all__ = ["LADDER", "Later", "Work", "attend", "stack_of"]
+__all__ = ["LADDER", "Later", "OwnedTask", "Work", "attend", "frames_of", "stack_of"]
 
 #: Seconds after the first cancellation at which a task is cancelled again, and at which, at last, it is named. The gaps
 #: leave an application time for its own clean-up; a busy loop of cancellations would leave it none.
 LADDER: Final = (0.5, 1.0, 2.0, 3.0)
 
-#: What ``__anext__``, ``asend``, ``athrow`` and ``aclose`` of an asynchronous generator return.
-_GENERATOR_STEPS: Final = ("async_generator_asend", "async_generator_athrow")
+#: What stands between an ``await`` and the code it waits for without showing it: a step of an asynchronous generator
+#: (``__anext__``, ``asend``, ``athrow``, ``aclose``), ``anext`` with a default, the ``__await__`` of a coroutine.
+_GO_BETWEENS: Final = frozenset(
+    ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
+)
 
 
 class Later(Protocol):
@@ -60,32 +63,68 @@ class Case:
         self.since = due
 
 
+class OwnedTask(asyncio.Task[T]):
+    """A task of the server's own, or one that runs beside another.
+
+    Attributes:
+        born: When it was made, in served time; absent when nobody measures it.
+        host: The task it runs beside; absent when it runs by itself.
+    """
+
+    __slots__ = ("born", "host")
+
+    born: float
+    host: asyncio.Task[Any]
+
+
+def frames_of(awaitable: Any) -> tuple[list[FrameType], Any]:
+    """Through which frames a coroutine or generator waits, and for what.
+
+    Args:
+        awaitable: A coroutine, a generator, or anything that stands between an ``await`` and one.
+
+    Returns:
+        The frames, outermost first, and what the innermost awaits: nearly always the iterator of a future; None where
+        it has not begun, runs now, or has ended.
+    """
+    frames: list[FrameType] = []
+    while awaitable is not None:
+        kind = type(awaitable)
+        if kind is CoroutineType:
+            frame, following = awaitable.cr_frame, awaitable.cr_await
+        elif kind is GeneratorType:
+            frame, following = awaitable.gi_frame, awaitable.gi_yieldfrom
+        elif kind is AsyncGeneratorType:
+            frame, following = awaitable.ag_frame, awaitable.ag_await
+        elif kind.__name__ in _GO_BETWEENS:
+            # Only the collector can say of which code it is.
+            frame, following = None, next(filter(_runs_code, gc.get_referents(awaitable)), None)
+        elif isinstance(awaitable, Coroutine):  # compiled by Cython, such as one of uvloop's
+            frame, following = getattr(awaitable, "cr_frame", None), getattr(awaitable, "cr_await", None)
+        else:
+            break
+        if frame is not None:
+            frames.append(frame)
+        awaitable = following
+    return frames, awaitable
+
+
+def _runs_code(thing: object) -> bool:
+    kind = type(thing)
+    return kind in (CoroutineType, GeneratorType, AsyncGeneratorType) or kind.__name__ in _GO_BETWEENS
+
+
 def stack_of(task: asyncio.Task[Any]) -> str:
     """Where a task stands, innermost call last; "" when it has no Python frames left."""
-    lines: list[str] = []
-    coroutine: Any = task.get_coro()
-    while coroutine is not None:
-        if type(coroutine).__name__ in _GENERATOR_STEPS:
-            # ``async for`` waits for a step of a generator, and only the collector can say of which.
-            coroutine = next(filter(inspect.isasyncgen, gc.get_referents(coroutine)), None)
-        for kind in ("cr", "gi", "ag"):
-            frame = getattr(coroutine, f"{kind}_frame", None)
-            if frame is not None:
-                lines.extend(traceback.format_stack(frame, limit=1))
-                break
-        coroutine = (
-            getattr(coroutine, "cr_await", None)
-            or getattr(coroutine, "gi_yieldfrom", None)
-            or getattr(coroutine, "ag_await", None)
-        )
-    return "".join(lines)
+    frames, _ = frames_of(task.get_coro())
+    return "".join(line for frame in frames for line in traceback.format_stack(frame, limit=1))
 
 
 def attend(
     coroutine: Coroutine[Any, Any, T],
     name: str,
     end: Callable[[asyncio.Task[Any]], object] = asyncio.Task.cancel,
-) -> asyncio.Task[T]:
+) -> OwnedTask[T]:
     """Run a coroutine beside the task that calls: in a copy of its context, and never longer than it.
 
     Args:
@@ -96,7 +135,8 @@ def attend(
     host: asyncio.Task[Any] | None = asyncio.current_task()
     if host is None:
         raise RuntimeError("no task calls")
-    task = asyncio.Task(coroutine, name=name)
+    task = OwnedTask(coroutine, name=name)
+    task.host = host
 
     def alone(_: asyncio.Task[Any]) -> None:
         end(task)
@@ -155,13 +195,15 @@ class Work:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a coroutine that belongs to the server, in a context of its own."""
-        task = asyncio.Task(coroutine, loop=self._loop, name=name, context=self._context.copy())
+        task = self.run(coroutine, name)
         self.own(task)
         return task
 
     def run(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine whose result the caller awaits; the caller is its owner."""
-        return asyncio.Task(coroutine, loop=self._loop, name=name, context=self._context.copy())
+        task = OwnedTask(coroutine, loop=self._loop, name=name, context=self._context.copy())
+        task.born = self._later.now
+        return task
 
     def attend(self, coroutine: Coroutine[Any, Any, T], name: str, owner: str) -> asyncio.Task[T]:
         """Run a coroutine beside the task that calls, as :func:`attend` does; alone, it is cancelled by the ladder.
@@ -176,7 +218,9 @@ class Work:
             # One that was cancelled before is in its clean-up, and has as much time for it as between two rungs.
             self.cancel(task, "completed", owner, grace=LADDER[0] if task.cancelling() else 0.0)
 
-        return attend(coroutine, name, end)
+        task = attend(coroutine, name, end)
+        task.born = self._later.now
+        return task
 
     @property
     def running(self) -> dict[asyncio.Task[Any], str]:

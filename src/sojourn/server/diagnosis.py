@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sojourn.asgi.site import Site
 from sojourn.observe.connections import Connections
+from sojourn.observe.endings.endings import Endings
+from sojourn.observe.leaks.detector import Leaks
+from sojourn.observe.metrics.memory import Block
+from sojourn.observe.metrics.meter import Meter
+from sojourn.observe.metrics.worker import Metrics
+from sojourn.observe.profiles.profilers import Profilers
+from sojourn.observe.stalls.stalls import Stalls
+from sojourn.observe.tasks.census import Tasks
+from sojourn.observe.traces import open_traces
 
 __all__ = ["Answer", "Diagnosis"]
 
 #: Answers one kind of question; the arguments are plain values.
 Answer = Callable[[Mapping[str, Any]], Awaitable[object]]
+
+#: Seconds between two looks at what others count.
+_LOOK: Final = 5.0
 
 
 class _Part(Protocol):
@@ -26,19 +38,66 @@ class Diagnosis:
 
     Args:
         site: What the worker serves.
+        block: Where it counts; None when it does not.
 
     Attributes:
         answers: What can be asked, by name.
+        stalls: Who watches the event loop.
+        gauges: Called every few seconds with who counts: for what is known elsewhere.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._parts: list[_Part] = [Connections(site)]
+    def __init__(self, site: Site, block: Block | None = None) -> None:
         self.answers: dict[str, Answer] = {}
-        for part in self._parts:
-            self.answers.update(part.answers)
+        self.gauges: list[Callable[[Meter], None]] = []
+        self._closing: list[Callable[[], None]] = []
+        self._ticker = site.ticker
+        self._meter: Meter | None = None
+        if block is not None:
+            metrics = Metrics(site, block)
+            self._add(metrics)
+            self._meter = metrics.meter
+            self._call = site.ticker.call_together(_LOOK, self._look)
+        self.stalls = Stalls(site)  # after the metrics, because both want to know how late ticks are
+        self._add(self.stalls)
+        self._add(Connections(site))
+        tasks = Tasks(site)
+        self._add(tasks)
+        self._add(Profilers(site, self.stalls, tasks.profiles))
+        self._add(Endings(site))
+        self.gauges.append(lambda meter: _set(meter, "tasks", "owner", tasks.counts()))
+        if site.config.diagnostics.leaks:
+            leaks = Leaks(site, tasks)
+            self._add(leaks)
+            self.gauges.append(lambda meter: _count_leaks(meter, leaks))
+        if site.config.traces.enabled:
+            self._closing.append(open_traces(site).close)
+
+    def _add(self, part: _Part) -> None:
+        self._closing.append(part.close)
+        self.answers.update(part.answers)
+
+    def _look(self) -> None:
+        self._call = self._ticker.call_together(_LOOK, self._look)
+        if self._meter is not None:
+            for gauge in self.gauges:
+                gauge(self._meter)
 
     def close(self) -> None:
         """Undo everything; calling it twice does nothing."""
-        parts, self._parts = self._parts, []
-        for part in reversed(parts):
-            part.close()
+        if self._meter is not None:
+            self._call.cancel()
+            self._meter = None
+        closing, self._closing = self._closing, []
+        for close in reversed(closing):
+            close()
+
+
+def _count_leaks(meter: Meter, leaks: Leaks) -> None:
+    _set(meter, "leaks", "kind", leaks.ledger.alive())
+    _set(meter, "leases", "pool", leaks.leases.counts())
+    meter.total("tasks_lost_total", float(leaks.lost.total))
+
+
+def _set(meter: Meter, name: str, label: str, values: Mapping[str, int]) -> None:
+    for value, number in values.items():
+        meter.gauge(name, float(number), **{label: value})

@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from sojourn.asgi.http import HttpHandler
 from sojourn.asgi.site import Site
 from sojourn.clock import NEVER
+from sojourn.config import Config, Proxy
 from sojourn.ending import Ending, How, Phase
 from sojourn.errors import ProtocolError
 from sojourn.net.connection import Connection, Handler
@@ -27,6 +29,8 @@ from sojourn.net.tls import failure_reason
 from sojourn.policy.admission import Connections
 from sojourn.policy.trust import TrustList
 from sojourn.server.workers.siblings import Siblings
+from sojourn.typing import Headers
+from sojourn.wire.forwarded import Forwarded, forwarded
 
 __all__ = ["Reception"]
 
@@ -48,20 +52,40 @@ class Reception:
         siblings: The other workers, with whom limits are shared; None for one process alone.
     """
 
-    __slots__ = ("_admission", "_locals", "_proxy", "_refused", "_site", "_trust")
+    __slots__ = ("_admission", "_locals", "_proxy", "_refused", "_siblings", "_site", "_trust")
 
     def __init__(self, site: Site, siblings: Siblings | None = None) -> None:
         self._site = site
-        limits, proxy = site.config.limits, site.config.proxy
+        limits = site.config.limits
+        self._siblings = siblings
         if siblings is not None:
             self._admission = siblings.connections
         else:
             self._admission = Connections(limits.connections, limits.connections_per_ip)
         self._refused = 0
-        self._proxy = proxy.protocol == "on"
-        self._trust = TrustList(proxy.trusted)
+        self._believe(site.config.proxy)
         self._locals: dict[Any, tuple[str, int | None]] = {}
         site.runtime.registry.left = self._left
+        site.followers.append(self._adopt)
+
+    def _adopt(self, config: Config) -> None:
+        """The settings have changed; who is in stays in."""
+        limits = config.limits
+        if self._siblings is not None:
+            self._siblings.adopt(limits)
+        else:
+            self._admission.limit, self._admission.per_address = limits.connections, limits.connections_per_ip
+        self._believe(config.proxy)
+        self._site.forwarded = self.reads(config.proxy)
+
+    def _believe(self, proxy: Proxy) -> None:
+        self._proxy = proxy.protocol == "on"
+        self._trust = TrustList(proxy.trusted)
+
+    @staticmethod
+    def reads(proxy: Proxy) -> Callable[[str, Headers], Forwarded | None] | None:
+        """What reads the headers in which trusted proxies speak of their clients; None when nobody is trusted."""
+        return partial(_believed, TrustList(proxy.trusted)) if proxy.headers and proxy.trusted else None
 
     def accepted(self, listener: str, tls: ssl.SSLContext | None, sock: socket.socket, address: Any) -> None:
         """Take an accepted socket: it is registered, with a deadline armed, before its first byte is read.
@@ -219,6 +243,10 @@ class _Refusal(Handler):
 
     def deadline_passed(self, slot: str, now: float) -> None:
         self._refuse()  # it has said nothing, or not enough
+
+
+def _believed(trust: TrustList, host: str, headers: Headers) -> Forwarded | None:
+    return forwarded(headers, trust.trusts) if trust.trusts(host) else None
 
 
 def _how(error: OSError) -> How:

@@ -25,9 +25,11 @@ from sojourn.net.listener import Listener
 from sojourn.net.runtime import Runtime
 from sojourn.net.ticker import Ticker
 from sojourn.net.tls import server_context
-from sojourn.observe.log.install import install
+from sojourn.observe.log.ids import mark_records
+from sojourn.observe.log.install import Installed, install
+from sojourn.observe.metrics.memory import Block
+from sojourn.observe.metrics.meter import Meter
 from sojourn.policy.drain import quick
-from sojourn.policy.trust import TrustList
 from sojourn.scopes.work import Work
 from sojourn.server.diagnosis import Diagnosis
 from sojourn.server.importer import load_app
@@ -35,9 +37,9 @@ from sojourn.server.lifecycle import Shutdown
 from sojourn.server.process import event_loop_factory, run_server, tune_collector
 from sojourn.server.reception import Reception
 from sojourn.server.report import Report, write_report
+from sojourn.server.solo import Solo
 from sojourn.server.workers.siblings import Siblings
-from sojourn.typing import ASGIApp, Headers
-from sojourn.wire.forwarded import Forwarded, forwarded
+from sojourn.typing import ASGIApp
 
 __all__ = ["Server", "run", "serve"]
 
@@ -52,9 +54,10 @@ class Server:
         clock: Where time comes from.
         sockets: Listening sockets to use instead of binding ``config.bind``; they stay the caller's.
         siblings: Other processes that accept from the same sockets; None when there are none.
+        block: Where it counts; None when nobody asks for metrics.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first are for those who put it together themselves
         self,
         app: ASGIApp,
         config: Config | None = None,
@@ -63,6 +66,7 @@ class Server:
         clock: Clock | None = None,
         sockets: Sequence[socket.socket] | None = None,
         siblings: Siblings | None = None,
+        block: Block | None = None,
     ) -> None:
         self.config = config or Config()
         self.bus = bus or Bus()
@@ -70,12 +74,16 @@ class Server:
         self._clock = clock or SystemClock()
         self._given = sockets
         self._siblings = siblings
+        self._block = block
         self._bound: list[socket.socket] = []
         self._listeners: list[Listener] = []
         self._lifespan: Lifespan | None = None
         self._shutdown: Shutdown | None = None
         #: Whether ``stop`` was called before there was something to stop.
         self._stopped_early = False
+        #: Called with the settings after they have changed while serving.
+        self.followers: list[Callable[[Config], None]] = []
+        self._gauges: list[Callable[[Meter], None]] = []
         self.site: Site
         self.runtime: Runtime
         self.work: Work
@@ -83,6 +91,11 @@ class Server:
         self.diagnosis: Diagnosis
         #: Where it listens, as URLs; empty before the start.
         self.addresses: tuple[str, ...] = ()
+
+    def logged_by(self, log: Installed) -> None:
+        """The log follows changed settings, and what it loses is counted."""
+        self.followers.append(lambda config: log.level(config.log.level))
+        self._gauges.append(lambda meter: _count_losses(meter, log))
 
     async def start(self) -> None:
         """Bind, let the application start, and accept.
@@ -98,17 +111,17 @@ class Server:
             raise RuntimeError("a server starts once; make another one")
         config = self.config
         tls = server_context(config.tls)
-        trust = TrustList(config.proxy.trusted)
         sockets = list(self._given) if self._given is not None else bind(config.bind)
         self._bound = [] if self._given is not None else sockets
         try:
             loop = asyncio.get_running_loop()
-            ticker = Ticker(self._clock, lambda seconds: self.bus.emit(LoopStalled(seconds)))
+            ticker = Ticker(self._clock, self._stood_still)
             self.runtime = runtime = Runtime(loop, config, self.bus, ticker)
             self.work = work = Work(loop, ticker, self.bus, runtime.context)
-            reads = functools.partial(_believed, trust) if config.proxy.headers and config.proxy.trusted else None
-            self.site = site = Site(self._app, runtime, work, config, reads)
-            self.diagnosis = Diagnosis(site)
+            self.site = site = Site(self._app, runtime, work, config, Reception.reads(config.proxy))
+            site.followers = self.followers
+            self.diagnosis = Diagnosis(site, self._block)
+            self.diagnosis.gauges += self._gauges
             reception = Reception(site, self._siblings)
             runtime.start()
             self._lifespan = Lifespan(self._app, work, self.bus, config.app.lifespan)
@@ -141,6 +154,11 @@ class Server:
         self.bus.emit(ServerStarted(self.addresses))
         if self._stopped_early:
             self.stop()
+
+    def _stood_still(self, seconds: float) -> None:
+        """The ticker was late by a second or more; a watchdog says more about it."""
+        if not self.diagnosis.stalls.watching:
+            self.bus.emit(LoopStalled(seconds))
 
     def drain(self, delay: float | None = None, *, last: bool | None = None) -> None:
         """Begin to stop: say so, then accept nobody new, and let everybody finish within their time.
@@ -190,9 +208,9 @@ class Server:
         report = await self._shutdown.finished()
         # Only now: until here the application's requests may have used what its lifespan holds.
         problem = await self._lifespan.shutdown(self.config.timeouts.lifespan_shutdown)
-        self._release()
         report = report._replace(problem=problem or write_report(report, self.config.drain.report))
         self.bus.emit(report.event)
+        self._release()
         self.bus.emit(ServerStopped(report.finished, report.cut))
         return report
 
@@ -221,8 +239,9 @@ def _at_terminal(config: Config) -> Config:
     return msgspec.structs.replace(config, drain=quick(config.drain)) if sys.stderr.isatty() else config
 
 
-def _believed(trust: TrustList, host: str, headers: Headers) -> Forwarded | None:
-    return forwarded(headers, trust.trusts) if trust.trusts(host) else None
+def _count_losses(meter: Meter, log: Installed) -> None:
+    for cause, lines in log.losses._asdict().items():
+        meter.total("log_lines_lost_total", float(lines), cause=cause)
 
 
 async def serve(
@@ -246,14 +265,20 @@ async def serve(
 
     Cancel: begins the shutdown; the cancellation is raised again when it is complete. A second one hurries it.
     """
-    server = Server(app, _at_terminal(config or Config()))
+    config = _at_terminal(config or Config())
+    bus = Bus()
+    solo = Solo(config, bus)
+    server = Server(app, config, bus=bus, block=solo.block)
     observing = install(server.bus, server.config.log, SystemClock())
+    server.logged_by(observing)
     try:
         await server.start()
+        await solo.open(server)
         if started is not None:
             started(server)
         return await _stopped(server)
     finally:
+        await solo.close()
         await asyncio.get_running_loop().run_in_executor(None, observing.close)
 
 
@@ -295,14 +320,18 @@ def run(app: ASGIApp | str, config: Config | None = None, *, announce: Callable[
         app = load_app(msgspec.structs.replace(config.app, target=app))
     bus = Bus()
     observing = install(bus, config.log, SystemClock())
+    unmark = mark_records()
     try:
-        server = Server(app, config, bus=bus)
-        return run_server(_run(server, announce), event_loop_factory(config.app.loop), bus)
+        solo = Solo(config, bus)
+        server = Server(app, config, bus=bus, block=solo.block)
+        server.logged_by(observing)
+        return run_server(_run(server, solo, announce), event_loop_factory(config.app.loop), bus)
     finally:
+        unmark()
         observing.close()
 
 
-async def _run(server: Server, announce: Callable[[str], None] | None) -> int:
+async def _run(server: Server, solo: Solo, announce: Callable[[str], None] | None) -> int:
     loop = asyncio.get_running_loop()
     starting: asyncio.Task[Any] | None = asyncio.current_task()
     signals = 0
@@ -329,11 +358,14 @@ async def _run(server: Server, announce: Callable[[str], None] | None) -> int:
                 raise
             return 0  # stopped before it served anybody
         starting = None
+        server.diagnosis.stalls.own_process()
+        await solo.open(server)
         tune_collector()
         if announce is not None:
             announce(", ".join(server.addresses))
         return (await _stopped(server)).exit_code
     finally:
+        await solo.close()
         for number in handled:
             loop.remove_signal_handler(number)
             signal.signal(number, before[number])

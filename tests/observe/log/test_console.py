@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import logging.config
@@ -10,7 +11,7 @@ import re
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -19,6 +20,7 @@ from sojourn.events import AcceptResumed, ApplicationFailed, TaskSurvived
 from sojourn.observe.log.console import Console, RingHandler, configure, is_coloured, is_terminal
 from sojourn.observe.log.messages import LOGGER
 from tests.observe.log.samples import drain, fill, pipe, release
+from tests.observe.log.test_ids import inside
 
 logger = logging.getLogger(LOGGER)
 
@@ -230,3 +232,85 @@ def test_logging_set_up_by_the_application_does_not_end_the_console(open_console
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
     logger.info("still here")
     assert read().endswith("still here\n")
+
+
+@contextmanager
+def bare_logging() -> Iterator[None]:
+    """Logging as in a process where nobody has set it up: the test runner's handlers are out of the way."""
+    root = logging.getLogger()
+    before, root.handlers = root.handlers, []
+    try:
+        yield
+    finally:
+        root.handlers = before
+
+
+def test_an_application_that_sets_up_nothing_gets_its_lines_in_the_same_format(open_console: Open) -> None:
+    shop = logging.getLogger("shop.orders")
+    with bare_logging():
+        _, read = open_console(Log(access="json"))
+        shop.info("quiet: nobody asked for it")
+        shop.warning("sold %d", 3, extra={"order": 7, "customer": object()})
+        shop.setLevel(logging.DEBUG)
+        try:
+            shop.info("asked for")
+            shop.debug("less than log.level")
+        finally:
+            shop.setLevel(logging.NOTSET)
+        sold, asked = map(json.loads, read().splitlines())
+        assert (sold["level"], sold["logger"], sold["message"], sold["order"]) == (
+            "warning",
+            "shop.orders",
+            "sold 3",
+            7,
+        )
+        assert "customer" not in sold  # no object of the application crosses to the writer
+        assert asked["message"] == "asked for"
+
+        _, read = open_console(Log(access="human"))
+        shop.warning("sold")
+        assert read().endswith("WARNING  shop.orders: sold\n")
+
+
+def test_an_application_that_sets_up_logging_keeps_it(open_console: Open) -> None:
+    stream = io.StringIO()
+    with bare_logging():
+        _, read = open_console(Log(access="human"))
+        logging.basicConfig(stream=stream, format="own %(message)s %(sojourn_connection)s")
+        logging.getLogger("shop").warning("sold")
+        logger.warning("ours")
+    assert stream.getvalue() == "own sold None\n"
+    (line,) = read().splitlines()
+    assert line.endswith("WARNING  ours")
+
+
+def test_a_changed_level_counts_for_the_application_too(open_console: Open) -> None:
+    with bare_logging():
+        console, read = open_console(Log(access="human"))
+        console.handler.set_level(logging.ERROR)
+        logging.getLogger("shop").warning("quiet")
+        logging.getLogger("shop").error("loud")
+    assert read().endswith("ERROR    shop: loud\n")
+
+
+def test_what_was_set_up_for_the_application_is_taken_back() -> None:
+    before = (logging.lastResort, logging.getLogRecordFactory())
+    with pipe() as (_, writer):
+        first, second = configure(Log(), fd=writer), configure(Log(), fd=writer)
+        assert logging.lastResort is not before[0]
+        second.close()
+        first.close()
+    assert (logging.lastResort, logging.getLogRecordFactory()) == before
+
+
+@pytest.mark.parametrize("access", ["json", "human"])
+def test_a_line_written_inside_a_request_names_it(open_console: Open, access: str) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    _, read = open_console(Log(access=access))  # type: ignore[arg-type]
+    inside(lambda: logger.warning("sold"), f"traceparent: 00-{trace}-00f067aa0ba902b7-01")
+    line = next(line for line in read().splitlines() if "sold" in line)
+    if access == "human":
+        assert line.endswith(f"sold [#1 GET /items {trace}]")
+    else:
+        record = json.loads(line)
+        assert (record["connection"], record["request"], record["trace_id"]) == (1, "GET /items", trace)

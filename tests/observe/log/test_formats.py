@@ -20,7 +20,7 @@ CLF = re.compile(
     r"(?P<host>\S+) - - \[(?P<time>[^]]+)\] "
     r'"(?P<asked>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<size>\d+|-) '
     r'"(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)" '
-    r"(?P<duration>\d+\.\d{3}) (?P<code>[-A-Za-z]{2}) (?P<reason>\w+)\n"
+    r"(?P<duration>\d+\.\d{3}) (?P<code>[-A-Za-z]{2}) (?P<reason>\w+) (?P<connection>\d+) (?P<trace>\S+)\n"
 )
 
 nasty = st.binary() | st.text(st.sampled_from('a? "\\\n\r\x1b\x7f\x9b[]')).map(str.encode)
@@ -93,6 +93,7 @@ def test_json_names_every_value_of_a_request() -> None:
         "path": "/items/42",
         "query": "expand=owner",
         "version": "1.1",
+        "kind": "http",
         "status": 200,
         "duration": 0.012346,
         "bytes_in": 0,
@@ -117,6 +118,7 @@ def test_json_names_every_value_of_a_request() -> None:
              "fault": "client", "detail": "of 12 bytes"},
         ),
         (REQUEST._replace(trace_id="ab" * 16), {"trace_id": "ab" * 16}),
+        (REQUEST._replace(kind="event_stream", route="/items/{id}"), {"kind": "event_stream", "route": "/items/{id}"}),
         (REQUEST._replace(headers=[]), {"user_agent": None, "referer": None}),
         (REQUEST._replace(target=b"/"), {"path": "/", "query": ""}),
         (REQUEST._replace(target="/größe?q=é\n".encode() + b"\xff"), {"path": "/größe", "query": "q=é\n\\xff"}),
@@ -148,43 +150,43 @@ def test_json_does_not_carry_one_ending_over_to_the_next_line() -> None:
             REQUEST,
             (
                 '203.0.113.9 - - [14/Nov/2023:22:13:20 +0000] "GET /items/42?expand=owner HTTP/1.1" 200 532 '
-                '"https://example.org/" "curl/8.5" 0.012 -- completed'
+                '"https://example.org/" "curl/8.5" 0.012 -- completed 12 -'
             ),
         ),
         (
             REQUEST._replace(client=("::1", 80), target=b'/"\x1b', bytes_out=0, headers=[], ending=LEFT),
             (
                 '::1 - - [14/Nov/2023:22:13:20 +0000] "GET /\\"\\x1b HTTP/1.1" 200 - "-" "-" 0.012 CD '
-                "client_closed_mid_response"
+                "client_closed_mid_response 12 -"
             ),
         ),
         (
             REQUEST._replace(method="WEBSOCKET", target=b"/ws", status=101, client=None, headers=REQUEST.headers[:1]),
-            'unix - - [14/Nov/2023:22:13:20 +0000] "GET /ws HTTP/1.1" 101 532 "-" "curl/8.5" 0.012 -- completed',
+            'unix - - [14/Nov/2023:22:13:20 +0000] "GET /ws HTTP/1.1" 101 532 "-" "curl/8.5" 0.012 -- completed 12 -',
         ),
         (
             SCANNER,
-            '2001:db8::1 - - [14/Nov/2023:22:13:20 +0000] "-" 408 2000 "-" "-" 75.500 cR request_headers_timeout',
+            '2001:db8::1 - - [14/Nov/2023:22:13:20 +0000] "-" 408 2000 "-" "-" 75.500 cR request_headers_timeout 12 -',
         ),
         (
             SCANNER._replace(ending=Ending("plain_on_tls", Phase.TLS), bytes_out=0, peer=""),
-            '- - - [14/Nov/2023:22:13:20 +0000] "-" 000 - "-" "-" 75.500 PT plain_on_tls',
+            '- - - [14/Nov/2023:22:13:20 +0000] "-" 000 - "-" "-" 75.500 PT plain_on_tls 12 -',
         ),
     ],
 )
-def test_combined_is_apaches_line_and_three_fields(event: Line, line: str) -> None:
+def test_combined_is_apaches_line_and_five_fields(event: Line, line: str) -> None:
     assert Combined().line(WHEN, event) == f"{line}\n".encode()
 
 
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (REQUEST, "GET /items/42?expand=owner -> 200 12.3ms 532B"),
+        (REQUEST, "GET /items/42?expand=owner -> 200 12.3ms 532B #12"),
         (
             REQUEST._replace(ending=LEFT._replace(detail="at 1 of 2"), duration=2.5, bytes_out=1_234_567),
-            'GET /items/42?expand=owner -> 200 2.50s 1.2MB client_closed_mid_response CD rst "at 1 of 2"',
+            'GET /items/42?expand=owner -> 200 2.50s 1.2MB client_closed_mid_response CD rst "at 1 of 2" #12',
         ),
-        (REQUEST._replace(target=b"/a -> 200"), "GET /a\\x20->\\x20200 -> 200 12.3ms 532B"),
+        (REQUEST._replace(target=b"/a -> 200"), "GET /a\\x20->\\x20200 -> 200 12.3ms 532B #12"),
         (SCANNER, "connection - #12 [2001:db8::1]:51234 -> end 75.50s 2.0kB request_headers_timeout cR timeout"),
         (CONNECTION._replace(long=True, duration=7200.0, bytes_out=3 * 10**9),
          "http /items #12 [2001:db8::1]:51234 -> end 120min 3.0GB"),
@@ -235,3 +237,45 @@ def test_a_line_of_ordinary_text_is_written_to_a_pipe_in_one_piece(form: AccessF
 @pytest.mark.parametrize("word", sorted(REASONS))
 def test_every_reason_can_be_written(form: AccessForm, word: str) -> None:
     assert word.encode() in form.line(WHEN, REQUEST._replace(ending=Ending(word, Phase.HANDLER))) or word == "completed"
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CALLED = REQUEST._replace(headers=[(b"traceparent", f"00-{TRACE}-00f067aa0ba902b7-01".encode())])
+
+
+@pytest.mark.parametrize("form", [Json(), Combined(), Human()])
+def test_every_line_of_a_request_has_its_connection_and_its_trace(form: AccessForm) -> None:
+    assert TRACE in form.line(WHEN, CALLED).decode()
+    assert re.search(r"\b12\b", form.line(WHEN, CALLED).decode())
+    own = form.line(WHEN, CALLED._replace(trace_id="ab" * 16)).decode()
+    assert "ab" * 16 in own
+    assert TRACE not in own
+
+
+@pytest.mark.parametrize("form", [Json(), Combined(), Human()])
+def test_a_traceparent_that_is_not_valid_is_no_trace(form: AccessForm) -> None:
+    bad = REQUEST._replace(headers=[(b"traceparent", b'00-" forged-01')])
+    assert b"forged" not in form.line(WHEN, bad)
+
+
+def test_what_was_written_before_does_not_reach_the_next_line() -> None:
+    """Texts are kept by what they were made of: each line says what its own request said."""
+    form = Json()
+    events = [
+        REQUEST,
+        REQUEST._replace(target=b"/b", kind="event_stream", client=None),
+        REQUEST._replace(method="POST", route="/items/{id}", headers=[]),
+        REQUEST._replace(headers=REQUEST.headers[:1], client=("203.0.113.9", 1)),
+    ]
+    fresh = [Json().line(WHEN, event) for event in events]
+    assert [form.line(WHEN, event) for event in events + events] == fresh + fresh
+
+
+def test_a_scanner_that_never_asks_twice_for_the_same_costs_no_memory() -> None:
+    form = Json()
+    for number in range(5000):
+        form.line(WHEN, REQUEST._replace(target=b"/%d" % number, client=("203.0.113.9", number)))
+        form.line(WHEN, REQUEST._replace(target=b"/" + b"x" * 500 + b"%d" % number))
+    assert len(form._asked) <= 1024
+    assert len(form._clients) <= 1024
+    assert max(map(len, form._asked.values())) <= 400

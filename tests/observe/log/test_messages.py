@@ -8,16 +8,21 @@ from collections.abc import Iterator
 import pytest
 
 from sojourn.bus import Bus
+from sojourn.clock import ManualClock
 from sojourn.events import (
     AcceptPaused,
     AcceptResumed,
     ApplicationFailed,
+    ConfigChanged,
     DeadlineMissed,
     DrainCounted,
     DrainParticipantEnded,
     DrainPhaseChanged,
     DrainReported,
     Event,
+    LeakFound,
+    LeaseOverdue,
+    LeaseReturned,
     LoopStalled,
     RegistrationFailed,
     RestartFailed,
@@ -69,6 +74,21 @@ def bus() -> Iterator[Bus]:
             "GET /items on connection 12: the application raised before its answer began (app_error_before_head)",
         ),
         (LoopStalled(1.234), "WARNING", "the event loop stood still for 1.23 s; deadlines were extended by that much"),
+        (LoopStalled(0.5, "code", "shop.report app.py:3", STACK), "WARNING",
+         ("the event loop stood still for 0.50 s in shop.report app.py:3 (its own thread was busy); deadlines were "
+          f"extended by that much\n{STACK.rstrip()}")),
+        (LoopStalled(0.5, "gc"), "WARNING",
+         "the event loop stood still for 0.50 s (garbage collection); deadlines were extended by that much"),
+        (LeakFound("task", "poll", "app.py:3 in start", "app.py:9 in poll", "connection 12 GET /", 6.0, 2), "WARNING",
+         ("leak: task poll made at app.py:3 in start by connection 12 GET / is alive after 6.0 s, waiting at "
+          "app.py:9 in poll (2 of this kind)")),
+        (LeakFound("connection", "http", "net", "", "", 6.0, 1, "Hub.rooms -> dict", STACK), "WARNING",
+         f"leak: connection http made at net is alive after 6.0 s, held by Hub.rooms -> dict\n{STACK.rstrip()}"),
+        (LeaseOverdue("db", 10.0, "connection 12 GET /", STACK), "WARNING",
+         f"something of db is held for 10.0 s by connection 12 GET /; it was taken at\n{STACK.rstrip()}"),
+        (LeaseReturned("db", 12.0, ""), "INFO", "what nobody known held of db was given back after 12.0 s"),
+        (ConfigChanged(2, "admin", {"timeouts.header": (10.0, 5.0), "log.level": ("info", "debug")}), "INFO",
+         "configuration 2, set by admin: timeouts.header 10.0 -> 5.0, log.level 'info' -> 'debug'"),
         (AcceptPaused("http://[::]:8000", "no file descriptor left"), "ERROR",
          "http://[::]:8000: accepting is paused: no file descriptor left"),
         (AcceptResumed("http://[::]:8000", 1.0), "INFO", "http://[::]:8000: accepting again after 1.0 s"),
@@ -130,6 +150,32 @@ def test_a_client_cannot_forge_a_message(bus: Bus, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.DEBUG, LOGGER):
         bus.emit(event)
     assert caplog.records[0].getMessage().isprintable()
+
+
+def test_what_comes_in_masses_is_told_five_times_a_minute_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    bus, clock = Bus(), ManualClock()
+    messages = Messages(bus, clock=clock)
+    for _ in range(10):
+        bus.emit(LoopStalled(0.5, "code", "shop.report app.py:3"))
+    bus.emit(LoopStalled(0.5, "code", "shop.other app.py:9"))
+    assert [("report" in text, "4 more like this" in text) for text in caplog.messages] == [(True, False)] * 6 + [
+        (False, True)
+    ]
+    bus.emit(LoopStalled(0.5, "code", "shop.other app.py:9"))
+    clock.advance(60.0)
+    bus.emit(LoopStalled(0.5, "code", "shop.other app.py:9"))
+    assert "(1 more like this were left out before)" in caplog.messages[-1]
+    for _ in range(7):
+        bus.emit(LoopStalled(0.5, "code", "shop.other app.py:9"))
+    messages.close()
+    assert caplog.messages[-1] == "stalls of the event loop: 3 more were left out"
+    assert bus.failures == 0
+
+
+def test_leaks_of_other_signatures_do_not_hide_each_other(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(20):
+        bus.emit(LeakFound("task", "poll", f"app.py:{number} in start", "", "", 6.0, 1))
+    assert len(caplog.messages) == 20
 
 
 def test_an_unknown_reason_is_still_told(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:

@@ -103,8 +103,10 @@ class AccessForm(ABC):
     def line(self, when: float, event: Line) -> bytes:
         """The line of one event, or ``b""`` when it is below the minimum or already told."""
         if isinstance(event, RequestEnded):
-            self._remember(event)
             level = "error" if event.status >= 500 else "info"
+            if event.ending.reason == "completed":
+                return self.request(when, level, event) if SEVERITY[level] >= self.minimum else b""
+            self._remember(event)
         elif isinstance(event, ConnectionEnded):
             if self._is_told(event):
                 return b""
@@ -135,10 +137,9 @@ class AccessForm(ABC):
         """A line that says how many are missing here."""
 
     def _remember(self, event: RequestEnded) -> None:
-        if event.ending.reason != "completed":
-            if len(self._told) >= _REMEMBERED:
-                del self._told[next(iter(self._told))]
-            self._told[event.connection] = event.ending.reason
+        if len(self._told) >= _REMEMBERED:
+            del self._told[next(iter(self._told))]
+        self._told[event.connection] = event.ending.reason
 
     def _is_told(self, event: ConnectionEnded) -> bool:
         """Whether the line of a request has told this end: an answer of 400 to a head that is broken, for example."""

@@ -1,16 +1,22 @@
-"""The handler that writes the logger ``sojourn`` to standard error, through the ring; for the command line only."""
+"""The handler that writes to standard error, through the ring; for who owns the process.
+
+It writes the logger ``sojourn``, and what the application logs as long as that has set up nothing. Logging itself tells
+which: a record that finds no handler goes to ``logging.lastResort``, and that is where ours stands then. A handler on
+the root logger would instead make the application's ``logging.basicConfig`` do nothing.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from traceback import TracebackException
 from typing import Any, Final, NamedTuple
 
 from sojourn.config import Log
 from sojourn.observe.log.access import SEVERITY
+from sojourn.observe.log.ids import Ids, current_ids, mark_records
 from sojourn.observe.log.messages import LOGGER
 from sojourn.observe.log.ring import Ring
 from sojourn.observe.log.sink import Cause, Form, Sink
@@ -19,6 +25,12 @@ from sojourn.observe.log.text import clock_time, json_gap, json_line, message, r
 __all__ = ["Console", "RingHandler", "configure", "is_coloured", "is_terminal"]
 
 _PAINT: Final = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+#: What every record has; anything else came as ``extra``.
+_ORDINARY: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message", "asctime", "event", "color_message", "sojourn_connection", "sojourn_request", "sojourn_trace",
+}  # fmt: skip
+#: What of ``extra`` may cross to another thread: it holds nothing.
+_PLAIN: Final = (str, int, float, bool, type(None))
 _capital = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -43,9 +55,10 @@ class Message(NamedTuple):
         logger: Name of its logger.
         text: The message, arguments filled in.
         event: Name of the event it tells; "" when it tells none.
-        fields: Values of that event.
+        fields: Values of that event, and what plain values the record got as ``extra``.
         error: The error it came with, without its frames.
         stack: The stack it came with, "" without.
+        ids: What it belongs to.
     """
 
     level: str
@@ -55,6 +68,7 @@ class Message(NamedTuple):
     fields: dict[str, Any]
     error: TracebackException | None
     stack: str
+    ids: Ids
 
 
 class RingHandler(logging.Handler):
@@ -74,14 +88,28 @@ class RingHandler(logging.Handler):
         self.ring = ring
         self.sink = sink
         self._before: tuple[int, bool] | None = None
+        self._last: _LastResort | None = None
+        self._unmark: Callable[[], None] | None = None
 
     def attach(self, level: int) -> None:
-        """Become the handler of the logger, which then writes from this level on and nowhere else."""
+        """Become the handler of the logger, which then writes from this level on and nowhere else.
+
+        Also of what the application logs from this level on and no handler of its own takes; and every record gets ids.
+        """
         logger = logging.getLogger(LOGGER)
         self._before = (logger.level, logger.propagate)
         logger.addHandler(self)
         logger.setLevel(level)
         logger.propagate = False
+        self._last = _LastResort(self, level)
+        logging.lastResort = self._last
+        self._unmark = mark_records()
+
+    def set_level(self, level: int) -> None:
+        """Write from this level on."""
+        logging.getLogger(LOGGER).setLevel(level)
+        if self._last is not None:
+            self._last.setLevel(level)
 
     def detach(self) -> None:
         """Give the logger back as it was."""
@@ -91,6 +119,13 @@ class RingHandler(logging.Handler):
             level, logger.propagate = self._before
             logger.setLevel(level)
             self._before = None
+        if self._last is not None:
+            if logging.lastResort is self._last:
+                logging.lastResort = self._last.before
+            self._last = None
+        if self._unmark is not None:
+            self._unmark()
+            self._unmark = None
         self.close()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -109,7 +144,12 @@ class RingHandler(logging.Handler):
         if isinstance(event, tuple) and hasattr(event, "_asdict"):
             name = _capital.sub("_", type(event).__name__).lower()
             fields = {key: value for key, value in event._asdict().items() if not isinstance(value, BaseException)}
-        told = Message(record.levelname, record.name, text, name, fields, error, record.stack_info or "")
+        for key in record.__dict__.keys() - _ORDINARY:
+            value = record.__dict__[key]
+            if type(value) in _PLAIN:
+                fields.setdefault(key, value)
+        ids = current_ids()
+        told = Message(record.levelname, record.name, text, name, fields, error, record.stack_info or "", ids)
         self.ring.urgent((self.sink, record.created, told))
 
     def flush(self) -> None:
@@ -117,8 +157,26 @@ class RingHandler(logging.Handler):
         self.ring.flush()
 
 
+class _LastResort(logging.Handler):
+    """Takes what no handler of the application takes.
+
+    Args:
+        handler: Writes it.
+        level: From this level on.
+    """
+
+    def __init__(self, handler: RingHandler, level: int) -> None:
+        super().__init__(level)
+        self.before = logging.lastResort
+        self._handler = handler
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand it on."""
+        self._handler.emit(record)
+
+
 class _JsonMessages:
-    """One object per message: time, level, event, logger, message, the event's values, error and traceback."""
+    """One object per message: time, level, event, logger, message, the event's values, ids, error and traceback."""
 
     def __init__(self) -> None:
         self._time = rfc3339()
@@ -128,6 +186,13 @@ class _JsonMessages:
         record |= {"event": payload.event or "message", "logger": payload.logger, "message": payload.text}
         for key, value in payload.fields.items():
             record.setdefault(key, value)
+        connection, request, trace = payload.ids
+        if connection is not None:
+            record.setdefault("connection", connection)
+        if request:
+            record.setdefault("request", request)
+        if trace:
+            record.setdefault("trace_id", trace)
         if payload.error is not None:
             record["error"] = "".join(payload.error.format_exception_only()).rstrip()
             record["traceback"] = "".join(payload.error.format())
@@ -140,14 +205,20 @@ class _JsonMessages:
 
 
 class _HumanMessages:
-    """Time, level, message; further lines are indented."""
+    """Time, level, message and ids, with the logger's name where it is not ours; further lines are indented."""
 
     def __init__(self, *, colour: bool) -> None:
         self._time = clock_time()
         self._colour = colour
 
     def line(self, when: float, payload: Message) -> bytes:
-        parts = [payload.text]
+        head, newline, rest = payload.text.partition("\n")
+        if payload.logger.partition(".")[0] != LOGGER:
+            head = f"{payload.logger}: {head}"
+        connection, request, trace = payload.ids
+        if connection is not None:
+            head += f" [{' '.join(filter(None, (f'#{connection}', request, trace)))}]"
+        parts = [head + newline + rest]
         if payload.error is not None:
             parts.append("".join(payload.error.format()).rstrip())
         if payload.stack:
@@ -186,7 +257,10 @@ class Console:
 
 
 def configure(log: Log, *, fd: int = 2) -> Console:
-    """Write the logger ``sojourn`` to standard error. For the command line; a library never sets up logging.
+    """Write the logger ``sojourn`` to standard error, and what the application logs while it sets up nothing itself.
+
+    For who owns the process; a library never sets up logging. Each record made from now on has the ids of its request:
+    :func:`sojourn.observe.log.ids.mark_records`.
 
     Lines are json when ``log.access`` is json, human when it is human or combined, and otherwise human on a terminal
     and json elsewhere. A handler from an earlier call is replaced. Call it in the process that serves: threads don't

@@ -67,8 +67,9 @@ class Installed:
         if self._log is not None:
             form = self._log.form
             self._log.ring.order(lambda: setattr(form, "minimum", SEVERITY[word]))
-        if _console() is not None:
-            logging.getLogger(LOGGER).setLevel(SEVERITY[word])
+        console = _console()
+        if console is not None:
+            console.set_level(SEVERITY[word])
 
     def reopen(self) -> None:
         """Open ``log.file`` anew, because logrotate renamed it. Returns at once; the writer thread does it.
@@ -125,7 +126,7 @@ def install(bus: Bus, log: Log, clock: Clock, *, stdout: int = 1) -> Installed:
     """
     console = _console()
     access = None if log.access == "off" else _access_log(bus, log, clock, stdout, console)
-    return Installed(Messages(bus, enable=console is not None), access)
+    return Installed(Messages(bus, enable=console is not None, clock=clock), access)
 
 
 def _access_log(bus: Bus, log: Log, clock: Clock, stdout: int, console: RingHandler | None) -> _AccessLog:

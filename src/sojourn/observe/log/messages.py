@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from sojourn.bus import Bus
+from sojourn.clock import Clock, SystemClock
 from sojourn.ending import REASONS
 from sojourn.events import (
     AcceptPaused,
     AcceptResumed,
     ApplicationFailed,
+    ConfigChanged,
     DeadlineMissed,
     DrainCounted,
     DrainCut,
@@ -24,6 +26,9 @@ from sojourn.events import (
     DrainPhaseChanged,
     DrainReported,
     Event,
+    LeakFound,
+    LeaseOverdue,
+    LeaseReturned,
     LifespanFailed,
     LoopStalled,
     RegistrationFailed,
@@ -37,12 +42,28 @@ from sojourn.events import (
     WorkerRetired,
     WorkerStarted,
 )
+from sojourn.observe.log.allowance import Allowance
 from sojourn.observe.log.text import message
 
 __all__ = ["LOGGER", "Messages"]
 
 #: Name of the one logger of the server's messages.
 LOGGER = "sojourn"
+
+_CAUSES: Final = {
+    "code": "its own thread was busy",
+    "gc": "garbage collection",
+    "native": "native code kept the interpreter lock",
+    "machine": "the process got no processor time",
+}
+#: What is told only so often, in a word.
+Masses = LoopStalled | LeakFound | LeaseOverdue | LeaseReturned
+_WORDS: Final[dict[type[Masses], str]] = {
+    LoopStalled: "stalls of the event loop",
+    LeakFound: "leaks",
+    LeaseOverdue: "overdue leases",
+    LeaseReturned: "leases given back",
+}
 
 
 class Messages:
@@ -52,18 +73,25 @@ class Messages:
         bus: Where the events come from.
         enable: Undo it when the logger was disabled before the server started, because the command line set it up:
             ``logging.config.dictConfig``, called by an application, disables every logger that it doesn't name.
+        clock: Its seconds count where a message is told only so often in a minute.
     """
 
-    __slots__ = ("_enable", "_forget", "_logger")
+    __slots__ = ("_allowances", "_clock", "_enable", "_forget", "_logger")
 
-    def __init__(self, bus: Bus, *, enable: bool = False) -> None:
+    def __init__(self, bus: Bus, *, enable: bool = False, clock: Clock | None = None) -> None:
         self._enable = enable
+        self._clock = clock or SystemClock()
+        self._allowances: dict[type[Masses], Allowance] = {kind: Allowance() for kind in _WORDS}
         self._logger = logging.getLogger(LOGGER)
         self._forget: list[Callable[[], None]] = [
             bus.observe(DeadlineMissed, self._deadline_missed),
             bus.observe(TaskSurvived, self._task_survived),
             bus.observe(ApplicationFailed, self._application_failed),
             bus.observe(LoopStalled, self._loop_stalled),
+            bus.observe(LeakFound, self._leak_found),
+            bus.observe(LeaseOverdue, self._lease_overdue),
+            bus.observe(LeaseReturned, self._lease_returned),
+            bus.observe(ConfigChanged, self._config_changed),
             bus.observe(AcceptPaused, self._accept_paused),
             bus.observe(AcceptResumed, self._accept_resumed),
             bus.observe(DrainPhaseChanged, self._drain_phase_changed),
@@ -84,13 +112,24 @@ class Messages:
         ]
 
     def close(self) -> None:
-        """End the subscriptions."""
+        """End the subscriptions, and tell how many messages were left out since the last of their kind."""
         for forget in self._forget:
             forget()
         self._forget.clear()
+        for kind, allowance in self._allowances.items():
+            if left_out := allowance.left_out():
+                self._logger.warning("%s: %d more were left out", _WORDS[kind], left_out)
 
     def _tell(self, level: int, event: Event, text: str, *args: Any, error: BaseException | None = None) -> None:
         self._logger.log(level, text, *args, exc_info=error, extra={"event": event})
+
+    def _tell_some(self, level: int, signature: object, event: Masses, text: str) -> None:
+        """What may come in masses: the first of a signature, then a few a minute."""
+        left_out = self._allowances[type(event)].ask(signature, self._clock.monotonic())
+        if left_out is not None:
+            more = f" ({left_out} more like this were left out before)" if left_out else ""
+            head, newline, rest = text.partition("\n")
+            self._tell(level, event, "%s%s%s%s", head, more, newline, rest.rstrip())
 
     def _deadline_missed(self, event: DeadlineMissed) -> None:
         if self._logger.isEnabledFor(logging.DEBUG):
@@ -113,8 +152,37 @@ class Messages:
         self._tell(logging.ERROR, event, text, *what, error=event.error)
 
     def _loop_stalled(self, event: LoopStalled) -> None:
-        text = "the event loop stood still for %.2f s; deadlines were extended by that much"
-        self._tell(logging.WARNING, event, text, event.seconds)
+        where = f" in {message(event.function)}" if event.function else ""
+        cause = f" ({_CAUSES.get(event.cause, event.cause)})" if event.cause else ""
+        text = f"the event loop stood still for {event.seconds:.2f} s{where}{cause}"
+        text += "; deadlines were extended by that much"
+        text += f"\n{event.stack}" if event.stack else ""
+        self._tell_some(logging.WARNING, (event.cause, event.function), event, text)
+
+    def _leak_found(self, event: LeakFound) -> None:
+        text = f"leak: {event.kind} {message(event.what)} made at {message(event.created)}"
+        text += f" by {message(event.owner)}" if event.owner else ""
+        text += f" is alive after {event.age:.1f} s"
+        text += f", waiting at {message(event.waiting)}" if event.waiting else ""
+        text += f", held by {message(event.holder)}" if event.holder else ""
+        text += f" ({event.known} of this kind)" if event.known > 1 else ""
+        text += f"\n{event.stack}" if event.stack else ""
+        self._tell_some(logging.WARNING, (event.kind, event.what, event.created, event.waiting), event, text)
+
+    def _lease_overdue(self, event: LeaseOverdue) -> None:
+        whom = message(event.owner) or "nobody known"
+        text = f"something of {message(event.pool)} is held for {event.seconds:.1f} s by {whom}; it was taken at"
+        self._tell_some(logging.WARNING, (event.pool, event.stack), event, f"{text}\n{event.stack}")
+
+    def _lease_returned(self, event: LeaseReturned) -> None:
+        whom = message(event.owner) or "nobody known"
+        text = f"what {whom} held of {message(event.pool)} was given back after {event.seconds:.1f} s"
+        self._tell_some(logging.INFO, event.pool, event, text)
+
+    def _config_changed(self, event: ConfigChanged) -> None:
+        changes = ", ".join(f"{key} {before!r} -> {now!r}" for key, (before, now) in event.changes.items())
+        text = "configuration %d, set by %s: %s"
+        self._tell(logging.INFO, event, text, event.version, message(event.who), message(changes))
 
     def _accept_paused(self, event: AcceptPaused) -> None:
         self._tell(logging.ERROR, event, "%s: accepting is paused: %s", event.listener, message(event.cause))

@@ -25,6 +25,7 @@ __all__ = [
     "clock_time",
     "json_gap",
     "json_line",
+    "json_text",
     "message",
     "quoted",
     "raw",
@@ -95,6 +96,11 @@ def json_line(record: dict[str, Any]) -> bytes:
     return line + b"\n"
 
 
+def json_text(text: str | None) -> str:
+    """One JSON string, quotes included, in printable ASCII only; ``null`` for None."""
+    return json_line({"": text})[4:-2].decode("ascii")
+
+
 def json_gap(time: str, count: int, cause: str) -> bytes:
     """The JSON line that says how many lines are missing here."""
     record = {"time": time, "level": "warning", "event": "log_lines_lost", "lines": count, "cause": cause}
@@ -110,7 +116,7 @@ def _without_surrogates(value: Any) -> Any:
 
 
 class Stamp:
-    """Writes moments; the part down to the second is made once per second.
+    """Writes moments; each is made once, the part down to the second once per second.
 
     Args:
         head: Makes the part down to the second.
@@ -118,7 +124,7 @@ class Stamp:
         local: Whether ``head`` gets the machine's time zone in place of UTC.
     """
 
-    __slots__ = ("_head", "_local", "_made", "_second", "_tail")
+    __slots__ = ("_head", "_local", "_made", "_ms", "_second", "_tail", "_text")
 
     def __init__(self, head: Callable[[datetime], str], tail: str | None, *, local: bool = False) -> None:
         self._head = head
@@ -126,16 +132,22 @@ class Stamp:
         self._local = local
         self._second = -1
         self._made = ""
+        self._ms = -1
+        self._text = ""
 
     def __call__(self, when: float) -> str:
         """The moment ``when``, in seconds since 1970, as text."""
         ms = int(when * 1000 + 0.5)
+        if ms == self._ms:  # dozens of lines share a millisecond
+            return self._text
         second = ms // 1000
         if second != self._second:
             moment = datetime.fromtimestamp(second, UTC)
             self._made = self._head(moment.astimezone() if self._local else moment)
             self._second = second
-        return self._made if self._tail is None else f"{self._made}.{ms % 1000:03d}{self._tail}"
+        self._ms = ms
+        self._text = text = self._made if self._tail is None else f"{self._made}.{ms % 1000:03d}{self._tail}"
+        return text
 
 
 def rfc3339() -> Stamp:

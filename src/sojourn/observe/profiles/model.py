@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["Frame", "Kind", "Profile", "Sample", "merged"]
+__all__ = ["Frame", "Kind", "Profile", "Sample", "joined", "merged"]
 
 
 class Frame(NamedTuple):
@@ -61,6 +61,7 @@ class Profile(msgspec.Struct, kw_only=True):
         period_kind: What the period counts.
         default: Which of the kinds is shown first.
         comments: What a reader must know: what it cost, what was left out.
+        units: What the numbers among the labels count, by label, such as ``{"size": "bytes"}``.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Profile(msgspec.Struct, kw_only=True):
     period_kind: Kind = Kind("", "")
     default: int = 0
     comments: list[str] = []
+    units: dict[str, str] = {}
 
 
 def merged(profiles: Iterable[tuple[str, Profile]]) -> Profile:
@@ -98,4 +100,15 @@ def merged(profiles: Iterable[tuple[str, Profile]]) -> Profile:
         period_kind=first.period_kind,
         default=first.default,
         comments=comments,
+        units={label: unit for _, profile in pairs for label, unit in profile.units.items()},
     )
+
+
+def joined(samples: Iterable[Sample]) -> list[Sample]:
+    """One sample for those that have stack and labels in common, with their values added up; in order of appearance."""
+    together: dict[tuple[tuple[Frame, ...], tuple[tuple[str, str | int], ...]], tuple[int, ...]] = {}
+    for stack, values, labels in samples:
+        key = (stack, labels)
+        before = together.get(key)
+        together[key] = values if before is None else tuple(map(sum, zip(before, values, strict=True)))
+    return [Sample(stack, values, labels) for (stack, labels), values in together.items()]

@@ -88,7 +88,7 @@ def _of_lists(config: Config) -> Iterator[tuple[str, str]]:
 def _of_others(config: Config) -> Iterator[tuple[str, str]]:
     """What is heard of from outside: the admin listener, the registry."""
     if config.admin.bind is not None:
-        from sojourn.server.workers.admin import admin_config
+        from sojourn.server.admin.place import admin_config
 
         yield from _refused(lambda: admin_config(config))
     if config.registration.webhook is not None:
@@ -126,9 +126,8 @@ def _unused(config: Config, by_hand: Mapping[str, str]) -> Iterator[str]:
             if path in by_hand:
                 yield f"{path} has no effect: limits.requests is none"
     alone = "app.workers is 0" if config.app.workers == 0 else "app.reload is on" if config.app.reload else None
-    for path in ("admin.bind", "registration.webhook"):
-        if alone and path in by_hand:
-            yield f"{path} has no effect: it is the supervisor's, and there is none when {alone}"
+    if alone and "registration.webhook" in by_hand:
+        yield f"registration.webhook has no effect: it is the supervisor's, and there is none when {alone}"
 
 
 def _in_the_way(config: Config, by_hand: Mapping[str, str]) -> Iterator[str]:

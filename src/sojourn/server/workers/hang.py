@@ -12,15 +12,24 @@ import signal
 import tempfile
 from typing import IO, Final
 
-__all__ = ["BEAT", "LOOK", "Beats", "Stacks", "anonymous_file", "dump_on_signal"]
+__all__ = ["Beats", "Stacks", "anonymous_file", "dump_on_signal", "pulse"]
 
-#: Seconds between two beats of a worker, and between two looks of the supervisor.
-BEAT: Final = 0.25
-LOOK: Final = 0.5
+#: Seconds between two beats of a worker, and between two looks of the supervisor: an eighth of what counts as silence,
+#: within these bounds.
+_QUICKEST, _SLOWEST = 0.25, 1.0
 #: Asks a worker for its stacks. A real-time signal, which applications leave alone.
 _DUMP: Final = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1
 #: Longest dump that is read, in bytes.
 _LONGEST: Final = 256 * 1024
+
+
+def pulse(heartbeat: float | None) -> float:
+    """Seconds between two beats, and between two looks for them.
+
+    Args:
+        heartbeat: ``worker.heartbeat``; None when silence has no limit.
+    """
+    return _SLOWEST if heartbeat is None else min(_SLOWEST, max(_QUICKEST, heartbeat / 8.0))
 
 
 class Beats:

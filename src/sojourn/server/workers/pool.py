@@ -22,7 +22,7 @@ from sojourn.errors import BindError, ConfigError, RestartLoopError, SojournErro
 from sojourn.events import RestartFailed, WorkerEnded, WorkerReady, WorkerRetired, WorkerStarted
 from sojourn.net.ticker import Call, Ticker
 from sojourn.policy.restart import SETTLED, Restarts
-from sojourn.server.workers.board import Board
+from sojourn.server.workers.board import Board, Row
 from sojourn.server.workers.channel import Message
 from sojourn.server.workers.child import Child, Life, Watcher, spawn
 from sojourn.server.workers.stopping import code_word, longest_drain, lost, worst
@@ -81,6 +81,7 @@ class Pool:
         reports: How those drained that ended since then.
         on_ready: Called when every slot serves for the first time.
         on_empty: Called when everything was to end and no process is left.
+        on_gone: Called with the row of each worker that has ended, before another can get it.
         on_lost: Called with the reason when nothing can serve: the first generation can't start, or workers end in a
             loop.
     """
@@ -104,6 +105,7 @@ class Pool:
         self.on_ready: Callable[[], None] = _nothing
         self.on_empty: Callable[[], None] = _nothing
         self.on_lost: Callable[[SojournError], None] = _nothing_of
+        self.on_gone: Callable[[Row], None] = _nothing_of
         self.watcher = Watcher(self._message, self._ended, self._silent)
         self.children: dict[int, Child] = {}
         self._vigil = Vigil(self.children, lambda: self.config.worker.heartbeat, ticker, bus)
@@ -235,14 +237,30 @@ class Pool:
                 return problem
             self.config = config
             self.restarts.most = config.worker.failures
-        for slot in self.slots[config.app.workers :]:
+        self._resize(config.app.workers, why)
+        return None
+
+    def follow(self, config: Config) -> None:
+        """The workers have been told of changed settings: those that are made from now on have them too."""
+        self.config = config
+        self.restarts.most = config.worker.failures
+        for slot in self.slots:
+            if slot.current is not None:
+                slot.current.config = config
+        for _ in range(len(self.slots), config.app.workers):
+            self.slots.append(Slot())
+            self._tend(self.slots[-1])
+        self._resize(config.app.workers, "fewer workers")
+
+    def _resize(self, most: int, why: str) -> None:
+        """Let those go that are too many."""
+        for slot in self.slots[most:]:
             slot.wait_no_more()
             if slot.next is not None:
                 self._give_up_start(slot.next)
             if slot.current is not None:
                 self._retire(slot.current, why)
-        del self.slots[config.app.workers :]
-        return None
+        del self.slots[most:]
 
     async def _renew(self, slot: Slot, config: Config, why: str) -> str | None:
         slot.changing = True
@@ -342,6 +360,7 @@ class Pool:
 
     def _ended(self, child: Child, code: int) -> None:
         del self.children[child.number]
+        self.on_gone(child.row)
         self._board.free(child.row)
         child.settle(_problem(child, code))
         if self.stopping:
@@ -463,4 +482,4 @@ def _code_of(failure: tuple[str, int]) -> int:
 def _nothing() -> None: ...
 
 
-def _nothing_of(error: SojournError) -> None: ...
+def _nothing_of(_: object) -> None: ...

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Final
 
 from sojourn.clock import Clock, SystemClock
-from sojourn.config import Config
+from sojourn.config import Config, Limits
 from sojourn.policy.addresses import AddressTable
 from sojourn.policy.admission import Connections
 from sojourn.server.workers.board import Board, Row, State
@@ -77,6 +77,23 @@ class Siblings:
         #: Cell of each address that is in the table.
         self._cells: dict[str, int] = {}
         self._patient = True
+
+    def adopt(self, limits: Limits) -> None:
+        """Other limits from now on; connections that are open stay.
+
+        Args:
+            limits: ``connections``, ``connections_total`` and ``connections_per_ip`` of them.
+        """
+        self.total = limits.connections_total
+        self.connections.limit = limits.connections
+        self.connections.per_address = limits.connections_per_ip
+        if self._table is None and limits.connections_per_ip is not None:
+            # Addresses were nobody's business so far: show the others who is connected here, and look at theirs. A
+            # worker that is told of the limit a moment later shows its own a moment later.
+            self._table = table = AddressTable(self._board.addresses(self._row))
+            self._epoch = -1
+            for key, count in self.connections.counts():
+                self._record(table, key, self._hash(key), count)
 
     def ahead(self) -> bool:
         """Whether another worker should accept first: one that serves, is awake, and has less to do.

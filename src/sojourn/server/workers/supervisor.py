@@ -13,10 +13,10 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -28,15 +28,18 @@ from sojourn.events import DrainReported, LoopStalled, RestartFailed
 from sojourn.net.bind import addresses, bind, release
 from sojourn.net.ticker import Ticker
 from sojourn.observe.log.install import install
+from sojourn.observe.metrics.memory import MetricsMemory
+from sojourn.observe.metrics.page import SupervisorMetrics
 from sojourn.policy.drain import quick
 from sojourn.scopes.work import Work
+from sojourn.server.admin.desk import Desk
 from sojourn.server.process import run_loop
+from sojourn.server.reconfigure import Running
 from sojourn.server.registration import Instance, Registrar, from_config
 from sojourn.server.report import write_whole
-from sojourn.server.workers.admin import Countdown, Status, WorkerStatus
-from sojourn.server.workers.board import Board
-from sojourn.server.workers.child import Child, Life
-from sojourn.server.workers.desk import Desk
+from sojourn.server.settings.layers import Loaded, Origin
+from sojourn.server.workers.board import Board, Row
+from sojourn.server.workers.fleet import SupervisedFleet
 from sojourn.server.workers.pool import Pool
 from sojourn.server.workers.stopping import longest_drain, merged
 from sojourn.server.workers.upgrade import Handed, Successor, adopt, check
@@ -59,6 +62,7 @@ class Settings:
 
     Args:
         first: The configuration to begin with.
+        origins: Where its values come from, as far as that is known.
         load: Reads it anew.
         announce: Called with the addresses and the number of workers when the first generation serves.
         warn: Called with what is not as the new configuration has it.
@@ -66,17 +70,19 @@ class Settings:
         successor: How to start the supervisor's successor; None when it can't be replaced in place.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a command line knows
         self,
         first: Config,
         *,
-        load: Callable[[], Config],
+        origins: Mapping[str, Origin],
+        load: Callable[[], Loaded],
         announce: Callable[[str, int], None],
         warn: Callable[[str], None],
         terminal: bool = False,
         successor: Successor | None = None,
     ) -> None:
         self.first = self._adjusted(first, terminal)
+        self.origins = origins
         self.announce = announce
         self.warn = warn
         self.terminal = terminal
@@ -89,7 +95,9 @@ class Settings:
         Raises:
             ConfigError: It can't be used.
         """
-        return self._adjusted(self._load(), self.terminal)
+        loaded = self._load()
+        self.origins = loaded.origins
+        return self._adjusted(loaded.config, self.terminal)
 
     @staticmethod
     def _adjusted(config: Config, terminal: bool) -> Config:
@@ -119,7 +127,7 @@ class Supervisor:
         self._addresses: tuple[str, ...] = ()
         self._registrar: Registrar | None = None
         self._over = asyncio.Event()
-        self._started = handed is not None
+        self.started = handed is not None
         self._stopping: float | None = None
         self._signals = 0
         self._killed = False
@@ -127,14 +135,20 @@ class Supervisor:
         #: What was asked for while something else was being done: "restart", "upgrade".
         self._asked: set[str] = set()
         self._changing: asyncio.Task[None] | None = None
-        self._problem: str | None = None
-        self._upgrades = handed.upgrades if handed is not None else 0
+        self.problem: str | None = None
+        self.upgrades = handed.upgrades if handed is not None else 0
         self._terminal_at_start = _has_terminal()
         self._board: Board
-        self._pool: Pool
-        self._ticker: Ticker
+        #: The settings in force; known once it listens.
+        self.running: Running
+        self.pool: Pool
+        self.ticker: Ticker
         self._work: Work
         self._desk: Desk | None = None
+        #: Called with the settings after they have changed.
+        self.followers: list[Callable[[Config], None]] = []
+        #: What is counted; None when nothing is.
+        self.metrics: SupervisorMetrics | None = None
 
     async def run(self) -> int:
         """Serve until everything has ended.
@@ -146,18 +160,18 @@ class Supervisor:
             SojournError: Nothing can be served.
         """
         loop = asyncio.get_running_loop()
-        self._ticker = Ticker(self._clock, lambda seconds: self.bus.emit(LoopStalled(seconds)), tick=_TICK)
-        self._work = Work(loop, self._ticker, self.bus, copy_context())
+        self.ticker = Ticker(self._clock, lambda seconds: self.bus.emit(LoopStalled(seconds)), tick=_TICK)
+        self._work = Work(loop, self.ticker, self.bus, copy_context())
         handed = self._handed
         try:
             self._open(handed)
-            self._ticker.start(loop, _nothing)
+            self.ticker.start(loop, _nothing, _same)
             for number in _SIGNALS:
                 loop.add_signal_handler(number, partial(self._signalled, number))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # a predecessor held them for us
             assert self._desk is not None
             await self._desk.start()
-            self._pool.begin()
+            self.pool.begin()
             if handed is not None:
                 self._register()
                 self._ask("restart")
@@ -170,7 +184,7 @@ class Supervisor:
                 await self._desk.close()
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
-            self._ticker.stop()
+            self.ticker.stop()
             release(self._sockets, self._bind)
         if self._failure is not None:
             raise self._failure
@@ -179,41 +193,59 @@ class Supervisor:
     def _open(self, handed: Handed | None) -> None:
         config = self._config
         self._sockets = handed.listening() if handed is not None else bind(self._bind)
-        self._desk = Desk(config, self, handed.asked_at() if handed is not None else None)
+        self._desk = Desk(config, SupervisedFleet(self), handed.asked_at() if handed is not None else None)
         scheme = "https" if config.tls.cert else "http"
         self._addresses = addresses(self._sockets, scheme)
-        self._name = config.app.instance or _instance_name(self._sockets)
+        self.name = config.app.instance or _instance_name(self._sockets)
         self._config = config = self._named(config)
+        self.running = Running(config, self._settings.origins)
         rows = max(_LEAST_ROWS, 4 * config.app.workers)
         self._board = Board.attach(handed.board) if handed is not None else Board.create(rows)
-        self._pool = pool = Pool(config, sockets=self._sockets, board=self._board, ticker=self._ticker, bus=self.bus)
+        self._count(config, rows, handed)
+        memory = self.metrics.memory.fd if self.metrics is not None else -1
+        self.pool = pool = Pool(
+            config, sockets=self._sockets, board=self._board, ticker=self.ticker, bus=self.bus, metrics=memory
+        )
+        if self.metrics is not None:
+            pool.on_gone = self._gone
         pool.on_ready, pool.on_empty, pool.on_lost = self._serving, self._over.set, self._lost
         if handed is not None:
-            adopt(handed, pool, self._board, self._ticker)
+            adopt(handed, pool, self._board, self.ticker)
+
+    def _count(self, config: Config, rows: int, handed: Handed | None) -> None:
+        """Begin to count, or go on with what the supervisor before has counted."""
+        if handed is not None and handed.metrics >= 0:
+            self.metrics = SupervisorMetrics(self.bus, MetricsMemory.attach(handed.metrics))
+        elif config.diagnostics.metrics and config.admin.bind is not None:
+            self.metrics = SupervisorMetrics(self.bus, MetricsMemory.create(rows))
+
+    def _gone(self, row: Row) -> None:
+        if self.metrics is not None:
+            self.metrics.retire(row.index)
 
     def _named(self, config: Config) -> Config:
         """A configuration for workers of this supervisor: what can't change any more is as it was."""
         kept = {name: getattr(self._bind, name) for name in ("host", "port", "uds", "uds_mode", "fd", "backlog")}
         return msgspec.structs.replace(
             config,
-            app=msgspec.structs.replace(config.app, instance=self._name, workers=max(1, config.app.workers)),
+            app=msgspec.structs.replace(config.app, instance=self.name, workers=max(1, config.app.workers)),
             bind=msgspec.structs.replace(config.bind, **kept),
         )
 
     def _serving(self) -> None:
         """The first generation serves."""
-        self._started = True
-        self._settings.announce(", ".join(self._addresses), len(self._pool.slots))
+        self.started = True
+        self._settings.announce(", ".join(self._addresses), len(self.pool.slots))
         self._register()
         self._change()
 
     def _register(self) -> None:
         registry = from_config(self._config, self._clock)
         if registry is not None:
-            instance = Instance(self._name, self._addresses, os.getpid())
+            instance = Instance(self.name, self._addresses, os.getpid())
             settings = self._config.registration
             self._registrar = Registrar(
-                registry, instance, work=self._work, ticker=self._ticker, bus=self.bus, settings=settings
+                registry, instance, work=self._work, ticker=self.ticker, bus=self.bus, settings=settings
             )
             self._registrar.start()
 
@@ -238,7 +270,7 @@ class Supervisor:
         if self._signals == 1:
             self.drain()
         elif self._signals == 2:
-            self._pool.hurry()
+            self.pool.hurry()
         else:
             self._kill()
 
@@ -260,7 +292,7 @@ class Supervisor:
         self._change()
 
     def _change(self) -> None:
-        ready = self._started and self._stopping is None and self._changing is None
+        ready = self.started and self._stopping is None and self._changing is None
         if ready and self._asked:
             self._changing = self._work.run(self._changes(), "restart")
             self._changing.add_done_callback(self._changed)
@@ -274,7 +306,7 @@ class Supervisor:
             else:
                 self._asked.discard("restart")
                 what, problem = "restart", await self._restart()
-            self._problem = problem
+            self.problem = problem
             if problem is not None and self._stopping is None:
                 self.bus.emit(RestartFailed(what, problem))
 
@@ -294,8 +326,11 @@ class Supervisor:
             before, asked = getattr(self._settings.first, group), getattr(loaded, group)
             if before != asked and (group != "bind" or config.bind != loaded.bind):
                 self._settings.warn(f"{group}.* can't change while serving: what was there stays until a new start")
-        problem = await self._pool.restart(config, "restart")
-        self._config = self._pool.config
+        problem = await self.pool.restart(config, "restart")
+        self._config = self.pool.config
+        if problem is None:
+            self.running.load(config, self._settings.origins)
+            self.follow(config)
         return problem
 
     async def _upgrade(self) -> str | None:
@@ -303,7 +338,7 @@ class Supervisor:
         successor, desk = self._settings.successor, self._desk
         if successor is None or desk is None:
             return "this supervisor was not started by a command that could be repeated"
-        problem = await check(successor, self._stock(), self._ticker)
+        problem = await check(successor, self._stock(), self.ticker)
         if problem is not None or self._stopping is not None:
             return problem
         await desk.pause()
@@ -321,17 +356,17 @@ class Supervisor:
     def _stock(self) -> Handed:
         """All that a successor needs."""
         return Handed.of(
-            self._pool,
+            self.pool,
             board=self._board.fd,
             listeners=[sock.fileno() for sock in self._sockets],
             desk=[sock.fileno() for sock in self._desk.sockets] if self._desk is not None else [],
-            upgrades=self._upgrades + 1,
+            upgrades=self.upgrades + 1,
         )
 
     # The end
 
     def _begin_stop(self) -> None:
-        self._stopping = self._ticker.now
+        self._stopping = self.ticker.now
         if self._registrar is not None:
             self._registrar.set_state("draining")
             self._registrar.deregister()
@@ -339,31 +374,31 @@ class Supervisor:
         # the kernel for a supervisor that would never accept.
         for sock in self._sockets:
             sock.close()
-        self._pool.stop()
-        longest = max((longest_drain(child.config, None) for child in self._pool.children.values()), default=0.0)
+        self.pool.stop()
+        longest = max((longest_drain(child.config, None) for child in self.pool.children.values()), default=0.0)
         if longest < NEVER:
-            self._ticker.call_later(longest, self._kill)
+            self.ticker.call_later(longest, self._kill)
 
     def _kill(self) -> None:
         """All the time is over."""
-        if self._pool.children:
+        if self.pool.children:
             self._killed = True
-            self._pool.kill()
-            self._ticker.call_later(_DYING, self._over.set)
+            self.pool.kill()
+            self.ticker.call_later(_DYING, self._over.set)
 
     @property
     def _code(self) -> int:
-        return _CUT if self._killed else self._pool.code
+        return _CUT if self._killed else self.pool.code
 
     def _report(self) -> None:
         """Tell how everybody drained, in the log and in the file that was asked for."""
         if self._stopping is None or self._failure is not None:
             return
-        path, reports = self._config.drain.report, self._pool.reports
-        report = merged(self._name, self._code, self._ticker.now - self._stopping, reports)
+        path, reports = self._config.drain.report, self.pool.reports
+        report = merged(self.name, self._code, self.ticker.now - self._stopping, reports)
         if len(reports) > 1:  # one has said so itself
             numbers = {name: report[name] for name in ("seconds", "exit_code", "kinds", "unanswered", "cut")}
-            self.bus.emit(DrainReported(self._name, **numbers))
+            self.bus.emit(DrainReported(self.name, **numbers))
         if path is None:
             return
         try:
@@ -371,49 +406,34 @@ class Supervisor:
         except OSError as error:
             self._settings.warn(f"the drain report can't be written: {error.strerror or error}: {path}")
 
-    # What the admin listener shows
+    # What the admin listener sees
 
-    def status(self) -> Status:
-        """How it stands."""
-        from sojourn import __version__
+    @property
+    def stopping(self) -> bool:
+        """Whether everything is to end."""
+        return self._stopping is not None
 
-        workers = tuple(self._worker_status(child) for child in self._pool.children.values())
-        stopping = self._stopping is not None
-        return Status(
-            self._name,
-            os.getpid(),
-            __version__,
-            "draining" if stopping else "serving" if self._started else "starting",
-            self._started,
-            workers,
-            self._countdown() if stopping else None,
-            self._upgrades,
-            self._changing is not None or bool(self._asked),
-            self._problem,
-        )
+    @property
+    def changing(self) -> bool:
+        """Whether a rolling restart or an upgrade is under way, or wanted."""
+        return self._changing is not None or bool(self._asked)
 
-    def _worker_status(self, child: Child) -> WorkerStatus:
-        row, beats = child.row, child.ready is not None
-        return WorkerStatus(
-            child.number,
-            child.pid,
-            child.generation,
-            Life.DRAINING.value if child.wish == "stopped from outside" else child.life.value,
-            self._ticker.now - child.born,
-            max(0.0, self._clock.monotonic() - row.beat) if beats and row.beat else None,
-            row.open,
-            row.served,
-        )
+    def follow(self, config: Config) -> None:
+        """Settings have changed: for the supervisor's own part."""
+        for follow in self.followers:
+            follow(config)
 
-    def _countdown(self) -> Countdown | None:
-        """The drains of all workers in one: the earliest phase, the longest time, the sums."""
-        said: Sequence[dict[str, Any]] = [child.drain for child in self._pool.children.values() if child.drain]
-        if not said:
-            return None
-        order = {"notice": 0, "finish": 1, "persist": 3, "stop": 4}
-        phase = min((str(each.get("phase")) for each in said), key=lambda word: order.get(word, 2))
-        sums = [sum(int(each.get(kind, 0)) for each in said) for kind in ("requests", "streams", "sockets", "idle")]
-        return Countdown(self._name, phase, max(float(each.get("left", 0.0)) for each in said), *sums)
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, and up to two looks at the clock more.
+
+        Cancel: safe.
+        """
+        over = asyncio.get_running_loop().create_future()
+        call = self.ticker.call_later(seconds, partial(_finish, over))
+        try:
+            await over
+        finally:
+            call.cancel()
 
 
 def supervise(settings: Settings, handed: Handed | None = None) -> int:
@@ -434,7 +454,9 @@ def supervise(settings: Settings, handed: Handed | None = None) -> int:
     observing = install(bus, log, SystemClock())
 
     async def run() -> int:
-        return await Supervisor(settings, bus=bus, handed=handed).run()
+        supervisor = Supervisor(settings, bus=bus, handed=handed)
+        supervisor.followers.append(lambda config: observing.level(config.log.level))
+        return await supervisor.run()
 
     try:
         return run_loop(run(), asyncio.new_event_loop, _nothing)
@@ -458,4 +480,13 @@ def _has_terminal() -> bool:
     return True
 
 
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 def _nothing(_: object) -> None: ...
+
+
+def _same(until: float) -> float:
+    return until

@@ -10,7 +10,7 @@ from sojourn.bus import Bus
 from sojourn.events import WorkerHung
 from sojourn.net.ticker import Ticker
 from sojourn.server.workers.child import Child
-from sojourn.server.workers.hang import LOOK
+from sojourn.server.workers.hang import pulse
 
 __all__ = ["Vigil"]
 
@@ -39,7 +39,7 @@ class Vigil:
 
     def begin(self) -> None:
         """Look now and again from here on."""
-        self._ticker.call_later(LOOK, self._look)
+        self._ticker.call_together(pulse(self._heartbeat()), self._look)
 
     def overdue(self, child: Child, limit: float) -> None:
         """It was not ready in its time: it may say where it stands, and is killed."""
@@ -47,7 +47,7 @@ class Vigil:
         self._examine(child, None)
 
     def _look(self) -> None:
-        self._ticker.call_later(LOOK, self._look)
+        self._ticker.call_together(pulse(self._heartbeat()), self._look)
         limit = self._heartbeat()
         if limit is None:
             return

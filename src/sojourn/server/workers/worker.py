@@ -26,10 +26,12 @@ from sojourn.clock import NEVER, SystemClock
 from sojourn.config import Config
 from sojourn.errors import SojournError
 from sojourn.events import DrainCounted, DrainPhaseChanged
-from sojourn.net.ticker import Ticker
+from sojourn.net.ticker import Call, Ticker
 from sojourn.observe.log.console import configure
 from sojourn.observe.log.install import install
+from sojourn.observe.metrics.memory import MetricsMemory
 from sojourn.policy.retire import Retirement
+from sojourn.server.admin.act import answers
 from sojourn.server.importer import load_app
 from sojourn.server.parent import Fuse, die_with_parent, end_as_orphan
 from sojourn.server.process import event_loop_factory, exit_soon, run_server, tune_collector
@@ -38,7 +40,7 @@ from sojourn.server.settings.portable import from_plain
 from sojourn.server.workers.board import Board, Row, State
 from sojourn.server.workers.channel import Channel, ChannelError, Message, Mission, read_line
 from sojourn.server.workers.errands import Errands
-from sojourn.server.workers.hang import BEAT, dump_on_signal
+from sojourn.server.workers.hang import dump_on_signal, pulse
 from sojourn.server.workers.siblings import Siblings
 from sojourn.server.workers.stopping import longest_drain
 from sojourn.typing import ASGIApp
@@ -81,12 +83,14 @@ class Worker:
         self._server = server
         self._sock = sock
         self._unread = unread
+        self._settings = server.config.worker
         self._retirement = Retirement(server.config.worker, random.random)
         heartbeat = server.config.worker.heartbeat
         #: The supervisor, if there is one, sees it much earlier, and asks for the stacks first.
         self._burning = 3.0 * heartbeat + 5.0 if heartbeat is not None else 0.0
         self._fuse = Fuse() if heartbeat is not None else None
         self._ready = NEVER
+        self._measuring: Call | None = None
         self._starting: asyncio.Task[Any] | None = None
         self._signalled = self._alone = False
         #: The phase its drain is in.
@@ -119,14 +123,16 @@ class Worker:
             sock.close()  # the server has its own; when those are closed, this process must not be in the way
         server.bus.observe(DrainPhaseChanged, self._drains)
         server.bus.observe(DrainCounted, self._drains)
+        server.diagnosis.stalls.own_process()
         tune_collector()
         ticker = server.runtime.ticker
         self._ready = ticker.now
         self._beat(ticker)
         self._row.state = State.READY
+        server.followers.append(self._follow)
         if self._retirement.wanted:
-            ticker.call_later(_MEASURE, self._measure)
-        errands = Errands(loop, self._asked, server.diagnosis.answers, server.work)
+            self._measuring = ticker.call_together(_MEASURE, self._measure)
+        errands = Errands(loop, self._asked, {**server.diagnosis.answers, **answers(server)}, server.work)
         self._channel.send({"type": "ready", "addresses": server.addresses})
         report = await server.wait_stopped()
         errands.close()
@@ -185,7 +191,22 @@ class Worker:
         if self._fuse is not None:
             self._fuse.sign_of_life(self._burning)
         self._row.served = self._server.site.served
-        ticker.call_later(BEAT, lambda: self._beat(ticker))
+        ticker.call_together(pulse(self._server.config.worker.heartbeat), lambda: self._beat(ticker))
+
+    def _follow(self, config: Config) -> None:
+        """Settings have changed."""
+        if config.worker == self._settings:
+            return
+        self._settings = config.worker
+        self._retirement = Retirement(config.worker, random.random)
+        heartbeat = config.worker.heartbeat
+        self._burning = 3.0 * heartbeat + 5.0 if heartbeat is not None else 0.0
+        if self._fuse is None and heartbeat is not None:
+            self._fuse = Fuse()
+        if self._fuse is not None:
+            self._fuse.sign_of_life(self._burning)
+        if self._measuring is None and self._retirement.wanted:
+            self._measuring = self._server.runtime.ticker.call_together(_MEASURE, self._measure)
 
     def _measure(self) -> None:
         ticker = self._server.runtime.ticker
@@ -193,7 +214,7 @@ class Worker:
         if reason is not None:
             self._channel.send({"type": "retire", "reason": reason})
         else:
-            ticker.call_later(_MEASURE, self._measure)
+            self._measuring = ticker.call_together(_MEASURE, self._measure)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -245,7 +266,9 @@ def _serve(mission: Mission, config: Config, board: Board, sock: socket.socket, 
         app: ASGIApp = load_app(config.app)
         observing = install(bus, config.log, SystemClock())
         siblings = Siblings(board, row, config)
-        server = Server(app, config, bus=bus, sockets=sockets, siblings=siblings)
+        block = MetricsMemory.attach(mission.metrics).block(mission.row) if mission.metrics >= 0 else None
+        server = Server(app, config, bus=bus, sockets=sockets, siblings=siblings, block=block)
+        server.logged_by(observing)
         worker = Worker(mission, row, server, sockets, sock, unread)
         return run_server(worker.run(), event_loop_factory(config.app.loop), bus)
     except SojournError as error:

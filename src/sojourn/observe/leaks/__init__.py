@@ -1,0 +1,1 @@
+"""What is alive past its declared end, each by name: tasks, leases, descriptors, connections. See README.md."""

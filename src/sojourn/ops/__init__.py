@@ -1,0 +1,1 @@
+"""Operating a server that runs: one file per command. What they share: `client`, `asking`, `words`, `table`."""

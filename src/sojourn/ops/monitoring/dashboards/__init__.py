@@ -1,0 +1,1 @@
+"""Dashboards: what they show (one file each), and how that is written for Grafana."""

@@ -1,0 +1,101 @@
+"""Stalls of a real server's loop: told once, kept, shown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from sojourn.bus import Bus
+from sojourn.clock import ManualClock, SystemClock
+from sojourn.config import Config, Diagnostics
+from sojourn.events import LoopStalled
+from sojourn.net.ticker import Ticker
+from sojourn.observe.profiles.render import render
+from sojourn.observe.stalls.stalls import Stalls
+from tests.server.serving import Run, Served, both_loops, serving, until
+
+#: The server's own watchdog is off, so that the one of the test is alone.
+ALONE = Diagnostics(watchdog=False)
+
+
+def stalls_of(served: Served) -> Stalls:
+    site: Any = SimpleNamespace(runtime=served.server.runtime, config=Config(diagnostics=Diagnostics(stall=0.2)))
+    return Stalls(site)
+
+
+def read_it_all() -> None:
+    time.sleep(0.5)
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        raise NotImplementedError
+    if scope["path"] == "/slow":
+        read_it_all()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+
+
+@both_loops
+def test_a_handler_that_blocks_is_one_event_with_function_line_and_stack(run: Run) -> None:
+    async def main() -> None:
+        async with serving(app, diagnostics=ALONE) as served:
+            stalls = stalls_of(served)
+            assert stalls.watching
+            await asyncio.sleep(0.3)
+            assert b"200" in await served.get("/slow")
+            await until(lambda: served.of(LoopStalled))
+            await asyncio.sleep(0.5)
+            (event,) = served.of(LoopStalled)
+            assert event.cause == "code"
+            line = read_it_all.__code__.co_firstlineno + 1
+            assert event.function == f"{__name__}.read_it_all {__file__}:{line}"
+            assert "time.sleep(0.5)" in event.stack
+            assert "in app" in event.stack
+            assert "run_until_complete" not in event.stack
+            assert 0.3 < event.seconds < 1.5
+            (row,) = await stalls.answers["stalls"]({})
+            assert (row.function, row.known) == (event.function, 1)
+            profile = stalls.profile()
+            assert profile.samples[0].stack[0].function == "read_it_all"
+            assert b"read_it_all" in render(profile, "text")[1]
+            stalls.close()
+            stalls.close()
+            assert not stalls.watching
+
+    run(main())
+
+
+@both_loops
+def test_a_server_that_answers_in_time_has_no_stalls(run: Run) -> None:
+    async def main() -> None:
+        async with serving(app, diagnostics=ALONE) as served:
+            stalls = stalls_of(served)
+            for _ in range(100):
+                await served.get("/")
+            await asyncio.sleep(0.3)
+            assert served.of(LoopStalled) == []
+            assert await stalls.answers["stalls"]({}) == []
+            stalls.close()
+
+    run(main())
+
+
+def made(clock: Any, **settings: Any) -> Stalls:
+    loop = asyncio.get_running_loop()
+    runtime = SimpleNamespace(loop=loop, bus=Bus(), ticker=Ticker(clock))
+    site: Any = SimpleNamespace(runtime=runtime, config=Config(diagnostics=Diagnostics(**settings)))
+    return Stalls(site)
+
+
+def test_it_watches_only_when_it_is_asked_to_and_time_passes_by_itself() -> None:
+    async def main() -> None:
+        for stalls in (made(SystemClock(), watchdog=False), made(ManualClock())):
+            assert not stalls.watching
+            stalls.own_process()
+            assert stalls.profile().samples == []
+            stalls.close()
+
+    asyncio.run(main())
