@@ -6,7 +6,7 @@ import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.figures import FIGURES, THROUGHPUT, Figure
 from bench.figures.diagnostics import FLAGS as WATCHED
@@ -82,25 +82,46 @@ def figures(results: Results, servers: list[str]) -> list[str]:
     return lines
 
 
-def dumps(results: Results) -> list[str]:
-    """What a look at a crowded server costs, dump by dump."""
-    names = dict.fromkeys(sample.server for sample in results.samples if sample.figure == "dumps")
+class Column(NamedTuple):
+    """A column of a table of settings: its head, its detail of a sample (None: the value), divided by what, digits."""
+
+    head: str
+    detail: str | None
+    per: float
+    digits: int
+
+
+#: Figures whose rows are no servers, and their columns.
+SETTINGS = {
+    "dumps": (
+        "dump",
+        Column("ms", None, 1.0, 1),
+        Column("longest turn of the loop, ms", "longest", 1.0, 2),
+        Column("KiB", "bytes", 1024.0, 0),
+    ),
+    "collector": (
+        "thresholds",
+        Column("P99, ms", None, 1.0, 2),
+        Column("longest, ms", "max_us", 1000.0, 1),
+        Column("requests/s", "rate", 1.0, 0),
+    ),
+}
+
+
+def settings(results: Results, figure: str) -> list[str]:
+    """A figure of one server, by what was asked of it or how it was set; medians of the rounds."""
+    first, *columns = SETTINGS[figure]
     rows = []
-    for name in names:
-        samples = list(results.of("dumps", name).values())
-        took, longest, size = (
-            statistics.median(values)
-            for values in (
-                [sample.value for sample in samples],
-                [sample.detail["longest"] for sample in samples],
-                [sample.detail["bytes"] / 1024 for sample in samples],
-            )
-        )
-        rows.append([name, f"{took:,.1f}", f"{longest:,.2f}", f"{size:,.0f}"])
+    for name in dict.fromkeys(sample.server for sample in results.samples if sample.figure == figure):
+        samples = list(results.of(figure, name).values())
+        row = [name]
+        for column in columns:
+            values = [sample.value if column.detail is None else sample.detail[column.detail] for sample in samples]
+            row.append(f"{statistics.median(values) / column.per:,.{column.digits}f}")
+        rows.append(row)
     if not rows:
         return []
-    head = ["dump", "ms", "longest turn of the loop, ms", "KiB"]
-    return [f"### {FIGURES['dumps'].title}", "", *_table(head, rows)]
+    return [f"### {FIGURES[figure].title}", "", *_table([first, *(column.head for column in columns)], rows)]
 
 
 def markdown(results: Results, facts: Mapping[str, Any], servers: list[str]) -> str:
@@ -120,7 +141,8 @@ def markdown(results: Results, facts: Mapping[str, Any], servers: list[str]) -> 
     ]
     lines += [LEGEND, ""]
     lines += figures(results, [*servers, *(name for name in WATCHED if name not in servers)])
-    lines += dumps(results)
+    for figure in SETTINGS:
+        lines += settings(results, figure)
     if results.errors:
         lines += ["## Not measured", "", *(f"- {what}: {error}" for what, error in results.errors.items()), ""]
     lines += ["## Conditions", "", *(f"- {note}" for note in results.notes)]

@@ -18,6 +18,8 @@ __all__ = ["app"]
 
 #: What keeps leaked things alive, as a careless cache does.
 KEPT: Final[list[Any]] = []
+#: Whom somebody wants to call back, and never does.
+CALLBACKS: Final[list[Any]] = []  # planted: connection
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,6 +34,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         case "http", path if path in FAULTS:
             await FAULTS[path]()
             await answer(send, path.encode())
+        case "http", "/keep-connection":
+            CALLBACKS.append(send)
+            await answer(send, b"kept")
         case _:
             await well_behaved()
             await answer(send, b"fine")

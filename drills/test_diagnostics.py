@@ -27,7 +27,7 @@ FILE: Final = Path(planted.__file__)
 SECONDS: Final = float(os.environ.get("DRILL_SECONDS", "60"))
 #: Longest time until a fault is named: grace, two sweeps, and a machine that is busy with something else.
 PATIENCE: Final = 40.0
-#: Descriptors are named only once their number has grown for minutes.
+#: Descriptors are named only once their number has grown for minutes, and connections half a minute after their end.
 SLOW_PATIENCE: Final = 420.0
 
 
@@ -49,11 +49,11 @@ class Watched:
         assert head.startswith(b"HTTP/1.1 200 "), data[:2000]
         return body
 
-    def list(self, path: str) -> list[dict[str, Any]]:
-        """A list of the admin listener; every worker must have answered."""
+    def list(self, path: str, name: str = "") -> list[dict[str, Any]]:
+        """A list of the admin listener, named like its path or otherwise; every worker must have answered."""
         document = json.loads(self.get(path))
         assert set(document["workers"].values()) == {"ok"}, document["workers"]
-        found: list[dict[str, Any]] = document[path[1:].partition("?")[0]]
+        found: list[dict[str, Any]] = document[name or path[1:].partition("?")[0]]
         return found
 
     def do(self, path: str, times: int = 1) -> None:
@@ -81,8 +81,8 @@ class Watched:
             over.set()
             thread.join(30)
 
-    def leak(self, kind: str, known: int = 1) -> dict[str, Any]:
-        """Wait for the record of the planted leak of a kind, with at least so many."""
+    def leak(self, kind: str, known: int = 1, patience: float = PATIENCE) -> dict[str, Any]:
+        """Wait for the record of the planted leak of a kind, with at least so many, and for its metrics."""
 
         def there() -> list[dict[str, Any]]:
             return [
@@ -91,7 +91,10 @@ class Watched:
                 if leak["kind"] == kind and line_of(kind) in leak["created"] and leak["known"] >= known
             ]
 
-        found: dict[str, Any] = self.eventually(there, f"a leak of kind {kind}")[0]
+        found: dict[str, Any] = self.eventually(there, f"a leak of kind {kind}", patience)[0]
+        series = f'{{kind="{kind}"}}'
+        self.eventually(lambda: self.metric(f"sojourn_leaks{series}") >= found["alive"], "how many there are")
+        self.eventually(lambda: self.metric(f"sojourn_leaks_found_total{series}") >= 1, "that one was found")
         return found
 
     def told(self, event: str, **fields: str) -> dict[str, Any]:
@@ -151,6 +154,7 @@ def test_a_task_leaked_by_each_request_is_named_with_the_line_that_made_it_and_t
     faulty.do("/leak-task", 5)
     leak = faulty.leak("task", 5)
     assert leak["what"].endswith("never_ends")
+    assert leak["alive"] == 5
     assert line_of("task waits") in leak["waiting"]
     assert "/leak-task" in leak["owner"]
     faulty.told("leak_found", kind="task", created=line_of("task"), waiting=line_of("task waits"))
@@ -158,7 +162,6 @@ def test_a_task_leaked_by_each_request_is_named_with_the_line_that_made_it_and_t
     assert len(listed) == 5
     assert all(task["retained"] for task in listed)
     assert b"never_ends" in faulty.get("/debug/pprof/goroutine?debug=1")
-    faulty.eventually(lambda: faulty.metric('sojourn_leaks{kind="task"}') >= 5, "the metric")
 
 
 def test_a_task_that_the_collector_took_is_named_with_the_line_that_made_it(faulty: Watched) -> None:
@@ -170,7 +173,7 @@ def test_a_task_that_the_collector_took_is_named_with_the_line_that_made_it(faul
 def test_a_lease_never_returned_is_named_with_the_line_that_took_it(faulty: Watched) -> None:
     faulty.do("/keep-lease", 3)
     leak = faulty.leak("lease", 3)
-    assert leak["what"] == "pool"
+    assert (leak["what"], leak["alive"]) == ("pool", 3)
     assert "/keep-lease" in leak["owner"]
     faulty.told("leak_found", kind="lease", created=line_of("lease"))
 
@@ -178,11 +181,21 @@ def test_a_lease_never_returned_is_named_with_the_line_that_took_it(faulty: Watc
 def test_a_lease_held_for_too_long_is_named_with_the_stack_that_took_it_and_told_when_it_comes_back(
     faulty: Watched,
 ) -> None:
-    faulty.do("/hold-lease")
+    def held() -> list[dict[str, Any]]:
+        return [each for each in faulty.list("/leaks", "overdue") if line_of("overdue") in each["created"]]
+
+    asking = threading.Thread(target=faulty.do, args=("/hold-lease",))
+    asking.start()
+    (listed,) = faulty.eventually(held, "a lease that is overdue")
+    asking.join(30)
+    assert (listed["pool"], listed["leaked"]) == ("slow pool", False)
+    assert "/hold-lease" in listed["owner"]
+    assert held() == []
     overdue = faulty.told("lease_overdue", pool="slow pool")
     assert "hold_lease" in overdue["stack"]
     assert line_of("overdue").partition(":")[2] in overdue["stack"]
     faulty.told("lease_returned", pool="slow pool")
+    faulty.eventually(lambda: faulty.metric('sojourn_lease_overdue_total{pool="slow pool"}') >= 1, "that one was late")
 
 
 def test_a_blocking_call_in_a_handler_is_named(faulty: Watched) -> None:
@@ -194,7 +207,10 @@ def test_a_blocking_call_in_a_handler_is_named(faulty: Watched) -> None:
     assert "ask_somebody" in told["function"]
     (stall,) = [stall for stall in faulty.list("/stalls") if line_of("block") in stall["function"]]
     assert stall["known"] == 1
-    assert b"ask_somebody" in faulty.get("/debug/pprof/stall?debug=1")
+    file, _, line = line_of("block").partition(":")
+    shown = faulty.get("/debug/pprof/stall?debug=1").decode()
+    assert re.search(rf"^ask_somebody\n\s.*/{re.escape(file)}:{line}$", shown, re.MULTILINE), shown
+    faulty.eventually(lambda: faulty.metric(f'sojourn_loop_stalls_total{{cause="{told["cause"]}"}}') >= 1, "the stall")
 
 
 def test_a_handler_that_keeps_the_collector_busy_is_named_and_the_collector_is_the_cause(faulty: Watched) -> None:
@@ -202,6 +218,9 @@ def test_a_handler_that_keeps_the_collector_busy_is_named_and_the_collector_is_t
         faulty.do("/make-garbage")
     told = faulty.told("loop_stalled", cause="gc", function=line_of("garbage"))
     assert told["collector"] > 0.5 * told["seconds"]
+    causes = {stall["cause"] for stall in faulty.list("/stalls") if line_of("garbage") in stall["function"]}
+    assert "gc" in causes
+    faulty.eventually(lambda: faulty.metric('sojourn_loop_stalls_total{cause="gc"}') >= 1, "the stall")
     assert faulty.metric('sojourn_gc_pause_seconds_count{generation="2"}') >= 1
 
 
@@ -212,13 +231,21 @@ def test_a_coroutine_never_awaited_is_named_with_its_line(faulty: Watched) -> No
     faulty.told("leak_found", kind="coroutine", created=line_of("coroutine"))
 
 
+def test_connections_kept_alive_are_named_with_the_variable_that_holds_them_and_its_line(faulty: Watched) -> None:
+    faulty.do("/keep-connection", 8)
+    leak = faulty.leak("connection", 5, SLOW_PATIENCE)
+    assert leak["holder"].startswith("drills.planted.CALLBACKS -> list -> ")
+    assert "/keep-connection" in leak["owner"]
+    faulty.told("leak_found", kind="connection", created=line_of("connection"), holder="drills.planted.CALLBACKS")
+
+
 def test_descriptors_that_stay_open_are_named_with_the_line_that_opened_them(faulty: Watched) -> None:
     def there() -> list[dict[str, Any]]:
         faulty.do("/leak-descriptor")
         return [leak for leak in faulty.list("/leaks") if leak["kind"] == "fd" and line_of("fd") in leak["created"]]
 
-    (leak,) = faulty.eventually(there, "the leaked descriptors", SLOW_PATIENCE)
-    assert leak["alive"] >= 8
+    faulty.eventually(there, "the leaked descriptors", SLOW_PATIENCE)
+    assert faulty.leak("fd")["alive"] >= 8
     faulty.told("leak_found", kind="fd", created=line_of("fd"))
 
 

@@ -31,6 +31,7 @@ FIGURES = {
         Figure("drain", "From SIGTERM to exit with 5,000 idle WebSockets, without notice and spread", "s", 2),
         Figure("diagnostics", "Plain GET, everything watched and /metrics read once a second", "requests/s"),
         Figure("dumps", "A look at 10,000 tasks and 5,000 WebSockets", "ms", 1),
+        Figure("collector", "Latency with 20,000 idle tasks, by the collector's thresholds", "ms", 2),
     )
 }
 THROUGHPUT = ("get", "get7", "post", "echo", "get1000")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -302,6 +303,36 @@ def test_the_source_is_closed_when_the_client_leaves(make: Make) -> None:
             await scene.server.settle()
             assert scene.log == ["begins", "closes", "closed"]
             assert scene.server.work.running == {}
+
+    asyncio.run(main())
+
+
+def test_a_stream_whose_client_left_is_freed_without_the_collector() -> None:
+    alive: list[weakref.ref[Any]] = []
+
+    def remembered(scene: Scene) -> Any:
+        app = plain(scene)
+
+        async def noting(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                alive.append(weakref.ref(scope["extensions"]["sojourn"]))
+            await app(scope, receive, send)
+
+        return noting
+
+    async def main() -> None:
+        scene = Scene(remembered)
+        async with scene.server:
+            gc.disable()
+            try:
+                client = await scene.connect()
+                client.peer.close()
+                del client
+                await scene.server.advance(4)
+                assert scene.log == ["begins", "closes", "closed"]
+                assert [each() for each in alive] == [None]
+            finally:
+                gc.enable()
 
     asyncio.run(main())
 

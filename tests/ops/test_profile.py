@@ -111,6 +111,12 @@ def test_a_trace_is_a_file_of_its_own_format(fake: Fake, tmp_path: Path) -> None
     assert fake.asked[0].query == {"seconds": "2.0"}
 
 
+def test_a_trace_is_json_for_a_program_that_asks_for_it(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.says("/debug/pprof/trace", {"traceEvents": []})
+    assert main(["profile", "trace", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"traceEvents": []}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -75,6 +75,16 @@ def test_all_that_looks_works_on_a_real_server(serving: Serving, run: Run) -> No
     assert any(line.startswith(name) for line in once)
 
 
+@pytest.mark.parametrize(("workers", "said"), [("0", "app.workers can't change"), ("33", "there is room for 32, not")])
+def test_a_number_of_workers_that_can_not_be_leaves_those_alone_that_serve(
+    serving: Serving, run: Run, capsys: pytest.CaptureFixture[str], workers: str, said: str
+) -> None:
+    assert main(["config", "set", f"app.workers={workers}"]) == 1
+    assert said in capsys.readouterr().err
+    assert run("config", "--running", "app.workers")[1].split()[1] == "2"
+    assert [worker["state"] for worker in document(run("status", "--json"))["workers"]] == ["ready", "ready"]
+
+
 def test_settings_are_changed_and_a_connection_is_ended(serving: Serving, run: Run) -> None:
     client, name = slow(serving, run)
     changed = run("config", "set", "timeouts.keep_alive=33s")

@@ -49,6 +49,7 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"websocket.origins": ["example.com"]}, 400, "websocket.origins: 'example.com' is no origin"),
     ({"proxy.trusted": "10.0.0.1/8"}, 400, "proxy.trusted: '10.0.0.1/8' has bits outside its mask"),
     ({"bind.port": 1}, 409, "bind.port can't change while serving"),
+    ({"app.workers": 0}, 409, "app.workers can't change while serving"),
     ({"bind.port": 1, "tls.cert": "x"}, 409, "bind.port, tls.cert can't change while serving"),
     ({"routes": [{"path": "x"}]}, 400, "'x' is not a path"),
     ({"routes": [{"path": "/x", "timeouts": {"header": 1}}]}, 400, "can't differ per route"),

@@ -85,6 +85,17 @@ def test_a_signal_lets_everybody_finish_and_the_exit_is_clean(loop: str, number:
         }
 
 
+def test_signals_for_a_supervisor_cut_nobody_where_there_is_none() -> None:
+    with launched(app__workers="0") as serving:
+        slow = serving.ask("/slow?seconds=0.5")
+        serving.signal(signal.SIGUSR2)
+        assert "this process serves alone" in serving.wait_for("restart_failed")
+        serving.ask("/").close()
+        serving.signal(signal.SIGHUP)
+        assert rest(slow).endswith(b"done")
+        assert serving.ended() == 0
+
+
 def test_an_idle_server_stops_at_once() -> None:
     with launched() as serving:
         serving.ask("/").close()

@@ -183,7 +183,8 @@ class _Feed:
         """
         if self._beat is not None:
             self._beat.cancel()
-        task = self._task
+        # The request's task may keep this frame's caller in its traceback, and the source's task keeps the request's.
+        task, self._task = self._task, None
         if task is not None:
             if not task.done():
                 task.cancel()

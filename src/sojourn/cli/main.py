@@ -62,6 +62,11 @@ SECTIONS: Final = {
         "restart": Command("sojourn.ops.act", "restart", "Replace its workers one by one."),
         "upgrade": Command("sojourn.ops.upgrade", "upgrade", "Replace the supervisor and its workers by new code."),
     },
+    "Prepare": {
+        "monitoring": Command(
+            "sojourn.ops.monitoring.command", "monitoring", "Write dashboards and alerts to a folder."
+        ),
+    },
 }
 
 #: Every command by its name.

@@ -193,6 +193,9 @@ class Connection:
 
     def look(self, now: float) -> None:
         """Act on the deadlines that have passed; called by the wheel, which has let go of the connection."""
+        if self.due.ping <= now and self.ending is None and self.handler is not None and self.transport is not None:
+            # What most looks at an idle WebSocket are for; before a look for all deadlines, it is that look once less.
+            self.handler.deadline_passed("ping", now)
         slot = ""
         for _ in _LOOKS:
             if self.runtime.registry.get(self.id) is None:

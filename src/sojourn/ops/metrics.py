@@ -15,7 +15,7 @@ __all__ = ["metrics"]
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @asks
 @as_json
 def metrics(admin: Admin, names: tuple[str, ...], as_json: bool) -> int:

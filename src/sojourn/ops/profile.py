@@ -78,8 +78,8 @@ def profile(admin: Admin, kind: str, form: str | None, output: Path | None, most
     with all it called. A file can be opened with `go tool pprof`, and most formats with speedscope.app.
     """
     form = "json" if more["as_json"] else form or (_form(output) if output and kind != "trace" else None)
-    if output is None and (form in _BINARY or kind == "trace"):
-        raise ConfigError(f"a {form or kind} is not for a terminal: name a file with -o")
+    if output is None and (form in _BINARY or (kind == "trace" and not more["as_json"])):
+        raise ConfigError(f"a {kind if kind == 'trace' else form} is not for a terminal: name a file with -o")
     seconds = more["seconds"] or _GATHERED.get(kind)
     query = {name: more[name] for name in ("worker", "engine")} | {"seconds": seconds}
     if kind != "trace":

@@ -28,7 +28,7 @@ _COLUMNS: Final = (
 
 
 @click.command("config --running")
-@click.argument("names", metavar="KEY...", nargs=-1)
+@click.argument("names", metavar="[KEY]...", nargs=-1)
 @asks
 @as_json
 def running(admin: Admin, names: tuple[str, ...], as_json: bool) -> int:

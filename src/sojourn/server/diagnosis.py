@@ -23,7 +23,7 @@ __all__ = ["Answer", "Diagnosis"]
 Answer = Callable[[Mapping[str, Any]], Awaitable[object]]
 
 #: Seconds between two looks at what others count.
-_LOOK: Final = 5.0
+_LOOK: Final = 15.0
 
 
 class _Part(Protocol):
@@ -70,7 +70,11 @@ class Diagnosis:
             self._add(leaks)
             self.gauges.append(lambda meter: _count_leaks(meter, leaks))
         if site.config.traces.enabled:
-            self._closing.append(open_traces(site).close)
+            try:
+                self._closing.append(open_traces(site).close)
+            except BaseException:
+                self.close()  # the server has not got it yet, and would not
+                raise
 
     def _add(self, part: _Part) -> None:
         self._closing.append(part.close)

@@ -23,9 +23,9 @@ T = TypeVar("T")
 __all__ = ["event_loop_factory", "exit_soon", "run_loop", "run_server", "tune_collector"]
 
 #: A server makes and drops thousands of small objects a second; looking at the young ones every 700 costs throughput
-#: and finds nothing, because requests leave no cycles. With 20,000 idle tasks and a cache of 60,000 objects Python's own
-#: thresholds give a P99 of 18 ms, 14 ms when frozen, and these 4 to 6 ms. 50,000 young ones give the same within the
-#: spread of the measurement (bench/figures/collector.py), and keep garbage in cycles for longer.
+#: and finds nothing, because requests leave no cycles. With 20,000 idle tasks and a cache of 60,000 objects, Python's
+#: own thresholds give a P99 of 18 ms, 14 ms when frozen, and these 4 to 6 ms. 50,000 young ones give the same within
+#: the spread of the measurement (bench/figures/collector.py), and keep garbage in cycles for longer.
 _THRESHOLDS: Final = (20_000, 20, 50)
 #: Seconds for threads that the application left running, when everything else has ended.
 _LAST_THREADS: Final = 3.0

@@ -26,6 +26,7 @@ __all__ = ["Change", "ConfigVersion", "Refused", "Running", "apply", "for_worker
 
 #: The whole list of ``[[routes]]``; it is replaced, not added to.
 _ROUTES: Final = "routes"
+_WORKERS: Final = "app.workers"
 #: Keys that are the supervisor's where there is one: workers would all write to the same file.
 _SUPERVISORS: Final = frozenset({"drain.report"})
 
@@ -181,7 +182,8 @@ def plan(current: Config, changes: Mapping[str, Any]) -> Change:
             continue
         if after == before:
             continue
-        if key.change == "restart":
+        # Whether there is a supervisor is decided at the start.
+        if key.change == "restart" or (path == _WORKERS and 0 in (before, after)):
             refused.append(Refused(path, "needs_restart", "needs a restart"))
             continue
         chosen.setdefault(key.group, {})[key.name] = after

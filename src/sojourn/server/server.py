@@ -19,7 +19,7 @@ from sojourn.asgi.site import Site
 from sojourn.bus import Bus
 from sojourn.clock import Clock, SystemClock
 from sojourn.config import Config
-from sojourn.events import LoopStalled, ServerStarted, ServerStopped
+from sojourn.events import LoopStalled, RestartFailed, ServerStarted, ServerStopped
 from sojourn.net.bind import addresses, bind, release
 from sojourn.net.listener import Listener
 from sojourn.net.runtime import Runtime
@@ -300,6 +300,8 @@ async def _stopped(server: Server) -> Report:
 def run(app: ASGIApp | str, config: Config | None = None, *, announce: Callable[[str], None] | None = None) -> int:
     """Serve until a signal: SIGTERM or SIGINT begins the drain, a second goes on to its next phase, a third exits.
 
+    SIGHUP, unless it is ignored, ends it as cleanly; SIGUSR2 is refused, because there is no supervisor.
+
     Owns the process: it makes the event loop, handles signals (in the main thread) and tunes the garbage collector. One
     process, without supervisor: ``app.workers`` is for ``sojourn serve``. On a terminal the drain is quick.
 
@@ -346,10 +348,20 @@ async def _run(server: Server, solo: Solo, announce: Callable[[str], None] | Non
         else:
             server.stop()
 
-    handled = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    def refuse() -> None:
+        server.bus.emit(RestartFailed("upgrade", "this process serves alone: that needs sojourn serve --workers 1"))
+
+    # Unhandled, the last two would cut everybody. Whoever ignores them (nohup) or handles them himself is left alone.
+    calls = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    calls |= {
+        number: call
+        for number, call in ((signal.SIGHUP, stop), (signal.SIGUSR2, refuse))
+        if signal.getsignal(number) is signal.SIG_DFL
+    }
+    handled = tuple(calls) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.getsignal(number) for number in handled}
     for number in handled:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, calls[number])
     try:
         try:
             await server.start()
@@ -358,7 +370,7 @@ async def _run(server: Server, solo: Solo, announce: Callable[[str], None] | Non
                 raise
             return 0  # stopped before it served anybody
         starting = None
-        server.diagnosis.stalls.own_process()
+        server.diagnosis.stalls.own_process(seconds=10.0, fd=2)  # nobody else would see a hang that never ends
         await solo.open(server)
         tune_collector()
         if announce is not None:

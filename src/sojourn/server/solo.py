@@ -5,12 +5,16 @@ from __future__ import annotations
 import faulthandler
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
 
 from sojourn.bus import Bus
 from sojourn.config import Config
 from sojourn.errors import ErrandError
 from sojourn.events import ConfigChanged, DrainCounted, DrainPhaseChanged
+from sojourn.observe.aside import aside
 from sojourn.observe.metrics.application import application_text
 from sojourn.observe.metrics.memory import MetricsMemory
 from sojourn.observe.metrics.page import SupervisorMetrics, WorkerState
@@ -54,7 +58,9 @@ class Solo:
         if config.diagnostics.metrics and config.admin.bind is not None:
             self._metrics = SupervisorMetrics(bus, MetricsMemory.alone())
         self.block = self._metrics.memory.block(_ROW) if self._metrics is not None else None
-        self._running = Running(config)
+        # Whatever it was told: there are no workers here, and none can be added.
+        alone = msgspec.structs.replace(config.app, workers=0)
+        self._running = Running(msgspec.structs.replace(config, app=alone))
         self._countdown: Countdown | None = None
         self._server: Server
         self._answers: Answers = {}
@@ -120,7 +126,7 @@ class Solo:
         worker = WorkerState(_WORKER, _ROW, not self._server.stopping, 0.0)
         # In a thread: a long page must not hold up the loop that serves.
         loop, texts = self._server.runtime.loop, {_WORKER: text} if text else {}
-        return await loop.run_in_executor(None, self._metrics.page, accept, [worker], texts)
+        return await aside(loop, "sojourn-metrics", partial(self._metrics.page, accept, [worker], texts))
 
     async def ask(self, worker: int, name: str, arguments: Mapping[str, Any], seconds: float) -> bytes:
         """The answer to a question, as MessagePack."""

@@ -139,6 +139,7 @@ def test_sqlalchemy_async_gets_everything_back_wherever_a_use_is_cancelled(tmp_p
             await query()
             await cancelled_everywhere(query, bench.leases)
             await engine.dispose()
+            await asyncio.sleep(0.3)  # threads of aiosqlite whose opening was cancelled still want the loop
 
     asyncio.run(main())
 

@@ -9,6 +9,7 @@ import types
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ KEPT: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def _emptied() -> Any:
+    gc.unfreeze()  # a server that another test ran in this process has frozen all there was
     yield
     KEPT.clear()
 
@@ -243,6 +245,60 @@ def test_what_nobody_holds_has_no_path() -> None:
         gc.enable()
 
 
+def raised() -> tuple[ValueError, weakref.ref[Thing]]:
+    """An error whose traceback holds a thing."""
+    thing = Thing()
+    try:
+        raise ValueError
+    except ValueError as error:
+        return error, weakref.ref(thing)
+
+
+def test_a_traceback_that_somebody_keeps_is_part_of_the_path() -> None:
+    error, reference = raised()
+    KEPT.append(error)
+    thing = reference()
+    assert thing is not None
+    path = path_to(thing).path
+    assert path.startswith(f"{__name__}.KEPT -> list -> ValueError -> traceback -> a variable of raised at {__file__}:")
+
+
+def test_a_traceback_that_waits_for_the_collector_holds_nothing() -> None:
+    gc.disable()
+    try:
+        error, reference = raised()
+        error.myself = error  # type: ignore[attr-defined]
+        del error
+        assert reference() is not None
+        assert msgspec.msgpack.decode(search([reference]), type=Held) == Held()
+    finally:
+        gc.enable()
+
+
+def test_a_task_that_has_ended_holds_only_for_whoever_keeps_it() -> None:
+    variable: ContextVar[Any] = ContextVar("variable")
+    things: list[weakref.ref[Thing]] = []
+
+    async def end() -> None:
+        thing = Thing()
+        things.append(weakref.ref(thing))
+        variable.set([thing, asyncio.current_task()])
+
+    async def main() -> None:
+        KEPT.append(asyncio.create_task(end()))
+        await asyncio.wait(KEPT)
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+        assert path_to(things[0]()).path.startswith(f"{__name__}.KEPT -> list -> Task -> ")
+        KEPT.clear()
+        assert things[0]() is not None
+        assert msgspec.msgpack.decode(search(things), type=Held) == Held()
+    finally:
+        gc.enable()
+
+
 def test_what_the_collector_has_frozen_is_searched_as_well() -> None:
     module = types.ModuleType("frozen_for_a_test")
     module.KEPT = [Thing()]  # type: ignore[attr-defined]
@@ -254,3 +310,31 @@ def test_what_the_collector_has_frozen_is_searched_as_well() -> None:
     finally:
         gc.unfreeze()
         del sys.modules[module.__name__]
+
+
+def test_a_younger_one_that_goes_while_the_others_are_searched_for_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def found(*_: object, timeout: float) -> bytes:
+        KEPT.pop()
+        gc.collect()
+        return msgspec.msgpack.encode(Held("module.KEPT -> list", "", "KEPT"))
+
+    monkeypatch.setattr("sojourn.observe.leaks.afterlife.in_child", found)
+
+    async def main() -> None:
+        async with scene(KEPT.append) as (server, afterlife, ledger, _):
+            await visit(server)
+            await server.advance(6)
+            await afterlife.look()
+            await server.advance(24)
+            await visit(server, 1)
+            await afterlife.look()
+            await server.advance(6)
+            await afterlife.look()
+            await server.advance(6)
+            await afterlife.look()
+            (record,) = ledger.records.values()
+            assert record.known == 6
+
+    asyncio.run(main())

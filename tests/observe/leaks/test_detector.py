@@ -93,6 +93,21 @@ def test_many_of_one_signature_are_one_event_and_a_count() -> None:
     asyncio.run(main())
 
 
+def test_tasks_that_run_a_coroutine_of_asyncio_itself_are_one_leak_although_each_has_a_name_of_its_own() -> None:
+    async def main() -> None:
+        scene = Scene(lambda: asyncio.create_task(asyncio.sleep(3600)))
+        async with memory(scene.app) as (server, watched):
+            for _ in range(3):
+                server.connect().get("/a")
+            await server.advance(12)
+            assert [(found.what, found.known) for found in watched.found] == [("sleep", 1)]
+            (record,) = (await watched.report()).leaks
+            assert record.alive == 3
+            scene.end()
+
+    asyncio.run(main())
+
+
 def test_adopted_tasks_and_those_of_the_settings_are_let_off() -> None:
     async def main(names: tuple[str, ...], start: Any) -> int:
         scene = Scene(start)

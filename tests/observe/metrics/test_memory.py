@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -238,3 +239,27 @@ def test_every_family_is_made_as_prometheus_asks() -> None:
         assert all(len(labels) == len(family.labels) for labels in family.known), family.name
         assert family.kind is Kind.GAUGE or family.rest is Rest.DROP, family.name
         assert family.help.endswith("."), family.name
+
+
+def test_two_threads_that_read_at_the_same_time_see_each_series_once() -> None:
+    block = MetricsMemory.alone().block(0)
+    for number in range(100):
+        count(block, ENDED, (f"reason {number}", "none"))
+    interval, together = sys.getswitchinterval(), threading.Barrier(4)
+    seen: list[int] = []
+
+    def scrape() -> None:
+        together.wait()
+        seen.append(len(list(block.read())))
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=scrape) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert seen == [100] * 4
+    assert len(list(block.read())) == 100

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
-from types import CodeType
+from types import CodeType, FunctionType
 
-from sojourn.observe.stalls.stack import DEPTH, Spot, depth_of, frames, guilty, in_words, spots, text
+import pytest
+
+from sojourn.observe.stalls import stack
+from sojourn.observe.stalls.stack import (
+    DEPTH,
+    Spot,
+    depth_of,
+    frames,
+    guilty,
+    in_words,
+    spots,
+    text,
+    without_callbacks,
+)
 
 
 def code(file: str, name: str = "f") -> CodeType:
@@ -52,6 +66,17 @@ def test_a_stack_is_taken_without_the_frames_that_run_the_loop() -> None:
     assert only.module == __name__
     assert in_words(only).endswith(f"inner {__file__}:{only.line}")
     assert in_words(only).startswith(f"{__name__}.")
+
+
+def test_what_the_collector_calls_of_ours_is_left_out_and_what_it_calls_of_others_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = spot(stack.__file__), spot("/app/memory.py")
+    callers = (spot("/app/views.py"), spot(stack.__file__))
+    for callback in (ours, theirs):
+        monkeypatch.setattr(gc, "callbacks", [FunctionType(callback.code, {})])
+        left = without_callbacks((callback, *callers))
+        assert left == (callers if callback is ours else (callback, *callers))
 
 
 def test_a_stack_is_bounded() -> None:

@@ -18,8 +18,8 @@ import uvloop
 
 from sojourn.clock import SystemClock
 from sojourn.net.ticker import Ticker
-from sojourn.observe.stalls.stack import in_words
-from sojourn.observe.stalls.watchdog import Stall, Watchdog
+from sojourn.observe.stalls.stack import Spot, in_words
+from sojourn.observe.stalls.watchdog import Stall, Watchdog, _busiest, _Sight
 
 PATIENCE = 0.1
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -28,14 +28,17 @@ NATIVE = ctypes.PyDLL(None)
 both = pytest.mark.parametrize("loop", LOOPS)
 
 
-def watched(loop: str, act: Callable[[], Awaitable[None]], *, wait: bool = True) -> list[Stall]:
+def watched(
+    loop: str, act: Callable[[], Awaitable[None]], *, wait: bool = True, ticker: Ticker | None = None
+) -> list[Stall]:
     """The stalls that a function makes."""
     stalls: list[Stall] = []
+    dozes = ticker is not None
+    ticker = ticker or Ticker(SystemClock())
 
     async def main() -> None:
-        ticker = Ticker(SystemClock())
         watchdog = Watchdog(asyncio.get_running_loop(), ticker, PATIENCE, stalls.append, ticker.clock)
-        ticker.start(asyncio.get_running_loop(), lambda now: None)
+        ticker.start(asyncio.get_running_loop(), lambda now: None, (lambda limit: limit) if dozes else None)
         try:
             await asyncio.sleep(0.35)
             assert stalls == []
@@ -187,6 +190,14 @@ def test_a_thread_that_keeps_the_interpreter_is_named_when_the_loop_itself_runs_
         assert "backtrack" in name(stall)
 
 
+def test_a_thread_has_the_name_that_it_had_when_it_was_seen() -> None:
+    """Its number is by now that of another."""
+    stack = (Spot(wait_for_a_lock.__code__, 1, __name__),)
+    mine = threading.get_ident()
+    sight = _Sight(1.0, (), {mine: stack}, {mine: 0.8}, {mine: "hog"})
+    assert _busiest([sight], {mine: 0.1}) == ("hog", stack)
+
+
 @both
 def test_a_busy_loop_is_no_stall(loop: str) -> None:
     async def act() -> None:
@@ -194,6 +205,32 @@ def test_a_busy_loop_is_no_stall(loop: str) -> None:
             await asyncio.sleep(0)
 
     assert watched(loop, act, wait=False) == []
+
+
+@both
+@pytest.mark.parametrize("pause", [0.0, 0.4, 1.1])
+def test_a_function_that_blocks_when_a_request_has_just_woken_a_dozing_ticker_is_named(loop: str, pause: float) -> None:
+    ticker = Ticker(SystemClock())
+
+    async def act() -> None:
+        await asyncio.sleep(pause)
+        assert ticker.now > 0  # as a request does, it reads the time
+        wait_for_a_lock()
+
+    (stall,) = watched(loop, act, ticker=ticker)
+    assert stall.cause == "code"
+    assert "wait_for_a_lock" in name(stall)
+
+
+def test_an_idle_loop_whose_ticker_dozes_is_no_stall_and_nobody_looks_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(Watchdog, "_look", lambda self, own: looks.append(own))
+
+    async def act() -> None:
+        await asyncio.sleep(2.5)
+
+    assert watched("asyncio", act, wait=False, ticker=Ticker(SystemClock())) == []
+    assert looks == []
 
 
 def test_each_stall_is_told_once() -> None:
@@ -219,6 +256,18 @@ def test_the_function_that_was_seen_most_is_blamed_for_a_long_stall() -> None:
 
     (stall,) = watched("asyncio", act)
     assert "long" in name(stall)
+
+
+def test_the_line_that_was_seen_for_longest_is_blamed_of_a_function() -> None:
+    def short_and_long() -> None:
+        time.sleep(0.3)
+        time.sleep(1.0)
+
+    async def act() -> None:
+        short_and_long()
+
+    (stall,) = watched("asyncio", act)
+    assert name(stall).endswith(f":{short_and_long.__code__.co_firstlineno + 2}")
 
 
 def test_whoever_asked_for_lateness_before_is_still_told_and_has_it_back_afterwards() -> None:

@@ -353,7 +353,7 @@ def test_the_goroutine_profile_puts_equal_tasks_together(loop: str) -> None:
             for _ in range(5):
                 await asked(server)
             await server.advance(2.0)
-            profile = await tasks.profile({"name": "goroutine"})
+            profile = await tasks.profiles["goroutine"]({})
             (child,) = (sample for sample in profile.samples if dict(sample.labels).get("wait") == "Event")
             assert child.values[0] == 5
             assert child.values[1] == pytest.approx(10_000, rel=0.2)
@@ -367,16 +367,6 @@ def test_the_goroutine_profile_puts_equal_tasks_together(loop: str) -> None:
     run(main(), loop)
 
 
-def test_a_profile_that_is_not_there_is_refused_with_those_that_are() -> None:
-    async def main() -> None:
-        async with served(waits) as (_, tasks):
-            with pytest.raises(ErrandError, match="goroutine, block, thread") as raised:
-                await tasks.profile({"name": "mutex"})
-            assert raised.value.status == 404
-
-    run(main())
-
-
 def test_switched_off_nothing_is_noted_and_the_tasks_are_listed_all_the_same() -> None:
     async def main() -> None:
         async with served(waits, tasks=False) as (server, tasks):
@@ -387,7 +377,7 @@ def test_switched_off_nothing_is_noted_and_the_tasks_are_listed_all_the_same() -
             assert called(found, "request").owner == "connection 1 GET /a"
             assert (called(found, "child").owner, called(found, "child").created) == ("the application", "")
             with pytest.raises(ErrandError, match=r"diagnostics\.tasks"):
-                await tasks.profile({"name": "block"})
+                await tasks.profiles["block"]({})
 
     run(main())
 
@@ -411,7 +401,7 @@ def test_ten_thousand_tasks_are_looked_at_in_slices() -> None:
             KEPT.add(asyncio.create_task(beat()))
             assert len(await tasks.list({"owner": "nobody"})) == 0
             listed, rounds = rounds, 0
-            await tasks.profile({"name": "goroutine"})
+            await tasks.profiles["goroutine"]({})
             assert min(listed, rounds) > 10_000 / 8 / 4
 
     run(main())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import sojourn.ops.monitoring
-from sojourn.ops.monitoring.__main__ import main
+from sojourn.cli.main import main
 from sojourn.ops.monitoring.dashboards.grafana import as_json
 from sojourn.ops.monitoring.dashboards.model import Dashboard
 from sojourn.ops.monitoring.files import DASHBOARDS, export, files
@@ -30,7 +30,7 @@ def test_the_files_in_the_package_are_what_the_descriptions_say() -> None:
     there = {
         str(path.relative_to(HERE)): path.read_text() for path in HERE.rglob("*") if path.suffix in (".json", ".yml")
     }
-    assert there == files(), "run: python -m sojourn.ops.monitoring src/sojourn/ops/monitoring"
+    assert there == files(), "run: sojourn monitoring src/sojourn/ops/monitoring"
 
 
 def test_an_export_writes_all_files_and_links_to_the_page_it_is_given(tmp_path: Path) -> None:
@@ -44,13 +44,18 @@ def test_an_export_writes_all_files_and_links_to_the_page_it_is_given(tmp_path: 
 def test_the_command_writes_to_the_folder_it_is_given_and_says_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(tmp_path)]) == 0
+    assert main(["monitoring", str(tmp_path)]) == 0
     assert sorted(capsys.readouterr().out.split()) == sorted(str(tmp_path / name) for name in files())
     (tmp_path / "file").touch()
-    assert main([str(tmp_path / "file")]) == 1
-    assert "can't write to" in capsys.readouterr().err
-    assert main([]) == 2
-    assert "usage" in capsys.readouterr().err
+    assert main(["monitoring", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'file'}")
+    assert main(["monitoring"]) == 2
+    assert "Missing argument 'DIR'" in capsys.readouterr().err
+
+
+def test_the_command_links_to_the_page_it_is_given(tmp_path: Path) -> None:
+    assert main(["monitoring", str(tmp_path), "--runbook", "https://wiki.example/sojourn"]) == 0
+    assert '"https://wiki.example/sojourn#sojournleak"' in (tmp_path / "prometheus" / "alerts.yml").read_text()
 
 
 @each_board

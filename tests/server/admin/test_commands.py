@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sojourn.config import Admin
+from sojourn.config import Admin, Config
 from sojourn.errors import ErrandError
+from sojourn.server.admin.app import admin_app
+from sojourn.server.admin.place import admin_config
+from sojourn.testing import MemoryServer
 from tests.server.admin.fleet import COUNTDOWN, FakeFleet, ask
 
 ACTIONS = Admin(actions=True)
@@ -150,3 +154,19 @@ def test_a_secret_in_a_refused_change_is_in_no_record(tmp_path: Path) -> None:
     configure(FakeFleet(), {"tls.key_password": "hidden"}, Admin(actions=True, audit=str(path)))
     assert "hidden" not in path.read_text()
     assert lines(path)[0]["keys"] == ["tls.key_password"]
+
+
+def test_a_command_whose_body_does_not_come_whole_is_not_given() -> None:
+    fleet = FakeFleet()
+
+    async def main() -> None:
+        settings = Admin()
+        async with MemoryServer(admin_app(fleet, settings), admin_config(Config(admin=settings))) as server:
+            client = server.connect()
+            client.send(b"POST /drain HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhalf")
+            await server.settle()
+            client.peer.close()
+            await server.settle()
+
+    asyncio.run(main())
+    assert fleet.done == []

@@ -30,6 +30,14 @@ def test_a_browser_is_refused(method: str, path: str, header: str, settings: Adm
     assert fleet.done == []
 
 
+def test_an_address_typed_into_a_browser_is_read_and_never_carried_out() -> None:
+    fleet = FakeFleet()
+    assert ask(fleet, "/status", "sec-fetch-site: none", settings=Admin()).status == 200
+    assert ask(fleet, "/drain", "sec-fetch-site: none", method="POST", settings=Admin()).status == 403
+    assert ask(fleet, "/status", "sec-fetch-site: none", "origin: null", settings=Admin()).status == 403
+    assert fleet.done == []
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:9000", "localhost.evil.example", "192.0.2.2", "[::2]"])
 @pytest.mark.parametrize("settings", [Admin(), TOKEN])
 def test_a_name_that_anybody_can_give_to_this_machine_is_refused(host: str, settings: Admin) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing
@@ -18,6 +19,7 @@ from sojourn.errors import ErrandError
 from sojourn.net.ticker import Ticker
 from sojourn.scopes.work import Work
 from sojourn.server.workers.errands import Errand, Errands, ask, socket_pair
+from tests.server.serving import until
 
 Answers = Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]]
 
@@ -53,9 +55,8 @@ async def worker() -> Any:
     errands = Errands(loop, asked, ANSWERS, work)
     with closing(asks):
         yield asks, errands
+        assert not work.running  # or a drain would wait for them
         errands.close()
-        for task in work.running:
-            task.cancel()
 
 
 def test_a_question_gets_its_answer() -> None:
@@ -138,6 +139,21 @@ def test_a_worker_works_on_a_bounded_number_of_questions() -> None:
     asyncio.run(main())
 
 
+def test_a_question_that_nobody_waits_for_any_more_is_given_up_and_leaves_room_for_another() -> None:
+    async def main() -> None:
+        async with worker() as (asks, errands):
+            before = len(os.listdir("/proc/self/fd"))
+            asked = [asyncio.ensure_future(ask(asks, Errand("never", {}, 300.0))) for _ in range(8)]
+            await until(lambda: len(errands._running) == 8)
+            for each in asked:
+                each.cancel()
+            await until(lambda: not errands._running)
+            assert len(os.listdir("/proc/self/fd")) == before
+            assert await ask(asks, Errand("echo", {}, 5.0)) == msgspec.msgpack.encode({})
+
+    asyncio.run(main())
+
+
 def test_no_descriptor_is_left_behind() -> None:
     async def main() -> None:
         async with worker() as (asks, _):
@@ -149,5 +165,30 @@ def test_no_descriptor_is_left_behind() -> None:
             await asyncio.sleep(0.01)
             with socket.socket() as probe:
                 assert probe.fileno() == before
+
+    asyncio.run(main())
+
+
+def test_a_worker_without_free_descriptors_answers_again_when_it_has_some() -> None:
+    async def main() -> None:
+        async with worker() as (asks, _):
+            # As the kernel hands a question over when the descriptor that came with it has no room.
+            asks.send(msgspec.msgpack.encode(Errand("echo", {}, 1.0)))
+            await asyncio.sleep(0.01)
+            assert msgspec.msgpack.decode(await ask(asks, Errand("echo", {"a": 1}, 1.0))) == {"a": 1}
+
+    asyncio.run(main())
+
+
+def test_who_asks_is_not_waited_for_when_the_worker_ends() -> None:
+    async def main() -> None:
+        async with worker() as (asks, errands):
+            asked = asyncio.ensure_future(ask(asks, Errand("never", {}, 60.0)))
+            while not errands._running:  # noqa: ASYNC110 - nothing else tells it
+                await asyncio.sleep(0)
+            errands.close()
+            with pytest.raises(ErrandError) as caught:
+                await asked
+            assert (caught.value.status, caught.value.reason) == (503, "gone")
 
     asyncio.run(main())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
-from sojourn.server.workers.hang import Beats, Stacks
-from tests.server.workers.processes import eventually
+from sojourn.server.workers.hang import DUMP, Beats, Stacks
+from tests.server.workers.processes import Site, eventually, workers
 
 
 def test_a_beat_that_changes_is_a_sign_of_life_whatever_its_value() -> None:
@@ -50,3 +53,13 @@ def test_the_thread_that_hangs_comes_first_each_time_it_is_asked() -> None:
     stacks.ask(process.pid)  # nobody answers any more, and what was said before is gone
     assert stacks.read() == ""
     stacks.close()
+
+
+def test_who_asks_a_worker_that_has_only_just_been_made_does_no_harm(tmp_path: Path) -> None:
+    with Site(tmp_path).served("--workers", "1") as serving:
+        (pid,) = eventually(lambda: workers(serving))
+        for _ in range(20):
+            os.kill(pid, DUMP)
+            threading.Event().wait(0.01)
+        eventually(lambda: serving.told("worker_ready"))
+        assert workers(serving) == [pid]

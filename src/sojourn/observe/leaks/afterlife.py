@@ -141,13 +141,13 @@ class Afterlife:
             return
         signature = Signature("connection", "Connection", _defined(held), "")
         now = self._site.ticker.now
-        since = dict(self._late)
+        since = {id(reference): at for reference, at in self._late}  # one whose object is gone has no hash
         for reference in old:
             connection = reference()
             if connection is not None:
                 self._told[reference] = signature
                 owner = f"connection {connection.id} {connection.path}".rstrip()
-                self._ledger.add(signature, owner=owner, age=now - since[reference], holder=held.path)
+                self._ledger.add(signature, owner=owner, age=now - since[id(reference)], holder=held.path)
 
 
 def _defined(held: Held) -> str:

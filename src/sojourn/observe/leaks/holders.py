@@ -5,6 +5,7 @@ Runs in a forked child, because each step of the search looks at every object of
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import weakref
@@ -110,8 +111,8 @@ def _root(holder: Any, child: Any, modules: dict[int, ModuleType]) -> _Root | No
         return _Root(f"{module.__name__}.{name}", module.__name__, name)
     if isinstance(holder, type):
         return _Root(f"class {holder.__module__}.{holder.__qualname__}")
-    if isinstance(holder, FrameType):
-        return _Root(f"a variable of {holder.f_code.co_qualname} at {holder.f_code.co_filename}:{holder.f_lineno}")
+    # A frame is no root: those of running code hold nothing that the collector sees, and the others have ended and are
+    # held by somebody, such as an exception that is garbage itself. Nor is a task that has ended: no loop holds it.
     for kind in ("cr", "gi", "ag"):
         code = getattr(holder, f"{kind}_code", None)
         standing = getattr(holder, f"{kind}_frame", None)
@@ -119,7 +120,7 @@ def _root(holder: Any, child: Any, modules: dict[int, ModuleType]) -> _Root | No
             names = [name for name, value in standing.f_locals.items() if value is child]
             what = f"variable {names[0]!r}" if names else "a variable"
             return _Root(f"{what} of {code.co_qualname}, which waits at {code.co_filename}:{standing.f_lineno}")
-    if type(holder).__name__ == "Task" and hasattr(holder, "get_coro"):
+    if isinstance(holder, asyncio.Task) and not holder.done():
         return _Root(f"task {holder.get_name()!r}")
     return None
 
@@ -143,6 +144,8 @@ def _step(holder: Any, child: Any, target: Any) -> str:
         return f"dict[{_key(holder, child)!r}]"
     if isinstance(holder, (list, tuple)):
         return type(holder).__name__  # its index would make two paths of one
+    if isinstance(holder, FrameType):
+        return f"a variable of {holder.f_code.co_qualname} at {holder.f_code.co_filename}:{holder.f_lineno}"
     named = _attribute(holder, child)
     return f"{type(holder).__qualname__}.{named}" if named else type(holder).__qualname__
 

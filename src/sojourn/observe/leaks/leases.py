@@ -13,10 +13,10 @@ from sojourn.asgi.site import CURRENT
 from sojourn.bus import Bus
 from sojourn.clock import NEVER
 from sojourn.events import LeaseOverdue, LeaseReturned
+from sojourn.net.ticker import Ticker
 from sojourn.observe.leaks.ledger import Ledger, Signature
 from sojourn.observe.leaks.places import Noted, frames, noted, place, text
 from sojourn.observe.profiles.model import Frame
-from sojourn.scopes.work import Later
 
 __all__ = ["LEASES", "Lease", "Leases", "OverdueLease", "lease"]
 
@@ -98,6 +98,11 @@ class Lease:
         if leases is not None:
             leases.given_back(self)
 
+    @property
+    def over(self) -> bool:
+        """Whether it was given back, or what was taken is no more."""
+        return self._leases is None
+
     def __enter__(self) -> Lease:
         return self
 
@@ -150,7 +155,7 @@ class Leases:
 
     Args:
         bus: Gets LeaseOverdue, and LeaseReturned of what was told before.
-        later: The worker's ticker.
+        later: The worker's ticker; an idle server wakes no more often for this.
         ledger: Gets the leases whose request has ended.
         held: Seconds after which a lease is overdue, unless it has its own patience.
 
@@ -159,7 +164,7 @@ class Leases:
         overdue: Of them, those that were held for too long.
     """
 
-    def __init__(self, bus: Bus, later: Later, ledger: Ledger, held: float) -> None:
+    def __init__(self, bus: Bus, later: Ticker, ledger: Ledger, held: float) -> None:
         self._bus = bus
         self._later = later
         self._ledger = ledger
@@ -172,7 +177,7 @@ class Leases:
         self._quiet: dict[tuple[str, str], float] = {}
         self.taken: Counter[str] = Counter()
         self.overdue: Counter[str] = Counter()
-        self._call = later.call_later(_LOOK, self._look)
+        self._call = later.call_together(_LOOK, self._look)
 
     def take(self, pool: str, resource: object = None, *, patience: float | None = 0.0, above: int = 1) -> Lease:
         """Something leaves a pool. Call it in the context of who takes it.
@@ -237,7 +242,7 @@ class Leases:
             self._lost.append(lost)
 
     def _look(self) -> None:
-        self._call = self._later.call_later(_LOOK, self._look)
+        self._call = self._later.call_together(_LOOK, self._look)
         now = self._later.now
         while self._returned:
             lease, seconds = self._returned.popleft()

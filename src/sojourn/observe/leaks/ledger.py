@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -67,6 +70,8 @@ class Ledger:
     Args:
         bus: Gets a LeakFound for the first of each signature.
         clock: Its ``wall`` stamps the records.
+        loop: Of the thread that makes it, where events belong: the collector finds leaks in any thread. None: there is
+            no other.
 
     Attributes:
         found: How many leaks there were so far, by kind.
@@ -74,9 +79,11 @@ class Ledger:
         left_out: Leaks without a record, because there were too many signatures.
     """
 
-    def __init__(self, bus: Bus, clock: Clock) -> None:
+    def __init__(self, bus: Bus, clock: Clock, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._bus = bus
         self._clock = clock
+        self._loop = loop
+        self._home = threading.get_ident()
         self.found: dict[str, int] = dict.fromkeys(KINDS, 0)
         self.records: dict[Signature, LeakRecord] = {}
         self.left_out = 0
@@ -102,8 +109,15 @@ class Ledger:
             alive: Whether it is still there; :meth:`gone` then tells when it is not any more.
 
         Returns:
-            Its record; None when there are too many.
+            Its record; None when there are too many, or when another thread calls: then it comes there soon.
         """
+        if self._loop is not None and threading.get_ident() != self._home:
+            found = partial(self.add, signature, owner=owner, age=age, stack=stack, holder=holder, alive=alive)
+            try:
+                self._loop.call_soon_threadsafe(found)
+            except RuntimeError:
+                pass  # the loop is closed: nobody asks any more
+            return None
         self.found[signature.kind] += 1
         now = self._clock.wall()
         record = self.records.get(signature)
@@ -144,6 +158,6 @@ class Ledger:
     def alive(self) -> dict[str, int]:
         """How many leaks are there now, by kind."""
         counts = dict.fromkeys(KINDS, 0)
-        for record in self.records.values():
+        for record in list(self.records.values()):  # the collector may add one at any time
             counts[record.kind] += record.alive
         return counts

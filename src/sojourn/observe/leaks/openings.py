@@ -105,6 +105,9 @@ def _hook(openings: weakref.ref[Openings]) -> Any:
         if wanted(event):
             target = openings()
             if target is not None and target._on:
-                target.noted(event, arguments)
+                try:
+                    target.noted(event, arguments)
+                except Exception:  # noqa: BLE001 - what an audit hook raises breaks the application's own call
+                    target._on = False
 
     return hook

@@ -10,7 +10,10 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Final
+
+from sojourn.observe.aside import aside
 
 __all__ = ["LARGEST", "application_text"]
 
@@ -53,19 +56,9 @@ async def application_text(loop: asyncio.AbstractEventLoop, patience: float = _P
         return ""
     if any(thread.name == _NAME for thread in threading.enumerate()):
         return "# the application's metrics are still being collected for an earlier request\n"
-    made: asyncio.Future[str] = loop.create_future()
-
-    def run() -> None:
-        text = _collect(registry, render)
-        try:
-            loop.call_soon_threadsafe(_settle, made, text)
-        except RuntimeError:
-            pass  # the loop has ended: nobody wants to know any more
-
-    threading.Thread(target=run, name=_NAME, daemon=True).start()
     try:
         async with asyncio.timeout(patience):
-            return await made
+            return await aside(loop, _NAME, partial(_collect, registry, render))
     except TimeoutError:
         return f"# the application's metrics took longer than {patience:g} s to collect\n"
 
@@ -91,8 +84,3 @@ def _collect(registry: Any, render: Callable[[Any], bytes]) -> str:
             f"# {left_out} of the application's metrics are left out: together they have over {LARGEST} bytes\n"
         )
     return "".join(pieces)
-
-
-def _settle(made: asyncio.Future[str], text: str) -> None:
-    if not made.done():
-        made.set_result(text)

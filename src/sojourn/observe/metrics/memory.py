@@ -119,6 +119,8 @@ class Block:
         at, found = self._read
         if end < at:  # it was cleared, and belongs to another process now
             at, found = _WORD, []
+        if at < end:
+            found = list(found)  # two threads may read at the same time: neither adds to what the other has
         while at + _SERIES.size <= end:
             length, width = _SERIES.unpack_from(self._memory, at)
             following = at + _size(length, width)

@@ -49,7 +49,7 @@ class WorkerState(NamedTuple):
 class SupervisorMetrics:
     """Counts what happens to workers, and makes the page.
 
-    A process that serves without workers has it as well: for its page, with one worker of number 0.
+    A process that serves without workers has it as well: for its page, with one worker.
 
     Args:
         bus: Where the events of workers come from.

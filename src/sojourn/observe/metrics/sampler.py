@@ -30,7 +30,7 @@ _SECOND: Final = 1.0
 _WALK: Final = 5.0
 _DESCRIPTORS: Final = 15.0
 #: Share of the processor that walks may take.
-_SHARE: Final = 0.001
+_SHARE: Final = 0.0003
 _RUNNING: Final = frozenset({"request", "stream", "event_stream"})
 _LAG: Final = TABLE[PREFIX + "loop_lag_seconds"].buckets
 

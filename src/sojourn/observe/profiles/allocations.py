@@ -15,10 +15,12 @@ import importlib.util
 import os
 import tracemalloc
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from sojourn.asgi.site import Site
 from sojourn.errors import ErrandError
+from sojourn.observe.aside import aside
 from sojourn.observe.profiles.model import Frame, Kind, Profile, Sample
 from sojourn.observe.profiles.window import passed, seconds_of
 
@@ -100,7 +102,7 @@ class AllocationProfiler:
             taken = tracemalloc.take_snapshot()
         finally:
             tracemalloc.stop()
-        samples = await self._loop.run_in_executor(None, _samples, taken)
+        samples = await aside(self._loop, "sojourn-samples", partial(_samples, taken))
         told = "each block made meanwhile and alive at the end; the server was some six times slower"
         return samples, f"{told}, and stood still for the snapshot"
 
@@ -113,7 +115,7 @@ class AllocationProfiler:
             taken = mprofile.take_snapshot()
         finally:
             mprofile.stop()
-        samples = await self._loop.run_in_executor(None, _samples, taken)
+        samples = await aside(self._loop, "sojourn-samples", partial(_samples, taken))
         told = f"a block for each {_RATE >> 10} KiB, of those made meanwhile and alive at the end"
         return samples, f"{told}; cost 3 %, 15 % where much is allocated"
 

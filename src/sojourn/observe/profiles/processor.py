@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sojourn.asgi.site import Site
 from sojourn.errors import ErrandError
+from sojourn.observe.aside import aside
 from sojourn.observe.profiles.model import Kind, Profile
 from sojourn.observe.profiles.recorder import Recorder
 from sojourn.observe.profiles.sampling import PERIOD, Engine, SignalEngine, ThreadEngine
@@ -76,7 +77,7 @@ class ProcessorProfiler:
             self.close()
         took, used = self._clock.monotonic() - start, time.process_time() - used
         # Lines are worked out in another thread: 20,000 stacks would take half a second.
-        samples = await self._loop.run_in_executor(None, recorder.samples)
+        samples = await aside(self._loop, "sojourn-samples", recorder.samples)
         kind = "wall" if engine == "wall" else "cpu"
         return Profile(
             name="profile",

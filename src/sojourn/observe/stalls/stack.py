@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from sojourn.observe.profiles.model import Frame
 from sojourn.observe.tasks.machinery import Part, part_of
 
-__all__ = ["DEPTH", "Spot", "depth_of", "frames", "guilty", "in_words", "spots", "text"]
+__all__ = ["DEPTH", "Spot", "depth_of", "frames", "guilty", "in_words", "spots", "text", "without_callbacks"]
 
 #: Frames taken; those further out are left away.
 DEPTH: Final = 200
@@ -36,6 +36,14 @@ def depth_of(frame: FrameType | None) -> int:
         depth += 1
         frame = frame.f_back
     return depth
+
+
+def without_callbacks(stack: tuple[Spot, ...]) -> tuple[Spot, ...]:
+    """Without what the collector calls of ours, innermost: whoever set it off is below."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while stack and stack[0].code in callbacks and part_of(stack[0].code.co_filename) is not Part.APPLICATION:
+        stack = stack[1:]
+    return stack
 
 
 def spots(frame: FrameType | None, base: int = 0) -> tuple[Spot, ...]:

@@ -1,9 +1,9 @@
 """A thread that looks at the event loop when it stands still, and names the function that keeps it.
 
-The loop does nothing for it: its ticker rings ten times a second anyway, and leaves a note of the moment. The thread
-sleeps until a tick is overdue by ``patience``; as long as none is, it wakes up three times a second. When one is, it
-takes the stack of the loop's thread, again after twice the time, four times, and so on. When the loop goes on, the tick
-that came late has the processor time and the collections at both ends, and :mod:`sojourn.policy.stall` judges.
+The loop does nothing for it: its ticker rings anyway, and leaves a note of the moment. The thread wakes up three times
+a second, and sleeps on until a tick is overdue by ``patience``. When one is, it takes the stack of the loop's thread,
+again after twice the time, four times, and so on. When the loop goes on, the tick that came late has the processor time
+and the collections at both ends, and :mod:`sojourn.policy.stall` judges.
 
 A function that keeps the interpreter keeps the watchdog out as well. It is seen all the same: the interpreter goes to
 the watchdog, which waits for it, before the function's caller runs its next line.
@@ -16,15 +16,16 @@ import gc
 import sys
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, Final, NamedTuple
 
 from sojourn.clock import Clock
 from sojourn.net import ticker as ticking
 from sojourn.net.ticker import TICK, Ticker
 from sojourn.observe.stalls.limit import HardLimit
-from sojourn.observe.stalls.stack import Spot, depth_of, guilty, spots, text
+from sojourn.observe.stalls.stack import Spot, depth_of, guilty, spots, text, without_callbacks
 from sojourn.observe.stalls.threads import processor_times, waits_so_far
 from sojourn.policy.stall import LATE, Facts, cause_of
 
@@ -71,25 +72,44 @@ class _Beat(NamedTuple):
 
 
 class _Over(NamedTuple):
-    """The loop goes on: the ticks before and after, and how late the second was."""
+    """The loop goes on: the ticks before and after, when the second should have come, and how late it was."""
 
     before: _Beat
     after: _Beat
+    expected: float
     seconds: float
+
+
+class _Wake(NamedTuple):
+    """The watchdog woke.
+
+    Attributes:
+        target: When it wanted to.
+        moment: When it did.
+        waits: How often it gave the processor away meanwhile; None where nobody counts.
+    """
+
+    target: float
+    moment: float
+    waits: int | None
 
 
 class _Sight(NamedTuple):
     """What one look at a stall has seen.
 
     Attributes:
+        moment: When.
         own: The stack of the loop's thread.
         others: When that ran nothing: the stacks of all other threads.
         used: Then also the processor time of each, in seconds.
+        names: And its name, of this moment: the number of a thread that ends is given to the next that starts.
     """
 
+    moment: float
     own: tuple[Spot, ...]
     others: dict[int, tuple[Spot, ...]]
     used: dict[int, float]
+    names: dict[int, str]
 
 
 class Watchdog:
@@ -169,7 +189,7 @@ class Watchdog:
             self._base = _depth_of_loop()
         before, self._beat = self._beat, self._now_beat()
         if late >= self._patience:
-            self._over = _Over(before, self._beat, late)
+            self._over = _Over(before, self._beat, self._beat.moment - late, late)
             self._ring()
 
     def _ring(self) -> None:
@@ -190,26 +210,27 @@ class Watchdog:
         own = threading.get_ident()
         used, waits, late = processor_times(), waits_so_far(), 0.0
         while not self._closed:
-            beat = self._beat
-            due = beat.moment + TICK + self._patience
+            expected = self._ticker.expected
+            due = expected + self._patience
             # After a wake-up that came late the wait began before: in a stall that had begun after the tick before.
             if late < LATE:
                 used, waits = processor_times(), waits_so_far()
-            if self._limit is not None:
-                self._limit.arm(beat.moment)
-            rung = self._bell.acquire(timeout=max(0.0, due - self._monotonic()))
-            late = self._monotonic() - due
+            start = self._monotonic()
+            if self._limit is not None and start < due:
+                self._limit.arm(start)
+            # A ticker that dozes expects its next tick late, and an earlier one when a request wakes it.
+            target = min(due, start + TICK + self._patience)
+            rung = self._bell.acquire(timeout=max(0.0, target - start))
+            moment, waited = self._monotonic(), waits_so_far()
+            late = moment - target
             sights: list[_Sight] = []
-            if not rung and self._beat is beat and late >= 0.0:
-                waited = waits_so_far()
+            if not rung and self._over is None and moment >= due and self._ticker.expected == expected:
                 sights.append(self._look(own))
                 self._look_on(sights, due, own)
-            else:
-                waited = waits_so_far()
             over, self._over = self._over, None
             if over is not None and not self._closed:
                 count = None if waits is None or waited is None else waited - waits
-                self._tell(over, due if over.before is beat else None, late, count, sights, used)
+                self._tell(over, _Wake(target, moment, count), sights, used)
 
     def _look_on(self, sights: list[_Sight], due: float, own: int) -> None:
         """Until the loop goes on."""
@@ -226,38 +247,33 @@ class Watchdog:
 
     def _look(self, own: int) -> _Sight:
         current = sys._current_frames()
-        stack = spots(current.get(self._ident), self._base or 0)
+        stack = without_callbacks(spots(current.get(self._ident), self._base or 0))
         if guilty(stack) is not None:
-            return _Sight(stack, {}, {})
+            return _Sight(self._monotonic(), stack, {}, {}, {})
+        names = {thread.ident: thread.name for thread in threading.enumerate() if thread.ident is not None}
         others = {ident: spots(frame) for ident, frame in current.items() if ident not in (own, self._ident)}
-        return _Sight(stack, others, processor_times())
+        return _Sight(self._monotonic(), stack, others, processor_times(), names)
 
-    def _tell(
-        self,
-        over: _Over,
-        due: float | None,
-        late: float,
-        waits: int | None,
-        sights: list[_Sight],
-        used: dict[int, float],
-    ) -> None:
-        before, after, seconds = over
+    def _tell(self, over: _Over, wake: _Wake, sights: list[_Sight], used: dict[int, float]) -> None:
+        before, after, expected, seconds = over
         processor = after.processor - before.processor
         collector = after.collector - before.collector
         seen = [sight.own for sight in sights]
+        # From here on the watchdog should have been awake.
+        due = max(wake.target, expected + self._patience)
         facts = Facts(
             seconds=seconds,
-            # The stall came to its end before the watchdog had even gone to sleep: it was kept out all the time.
-            watched=after.moment - due if due is not None else seconds,
-            late=min(late, seconds) if due is not None else seconds,
-            waits=waits,
+            watched=max(0.0, after.moment - due),
+            late=max(0.0, wake.moment - due),
+            waits=wake.waits,
             processor=processor,
             process=after.process - before.process,
             collector=collector,
             idle=bool(seen) and self._base is not None and all(guilty(stack) is None for stack in seen),
         )
         cause, thread = cause_of(facts), ""
-        stack = _usual(seen)
+        # What was seen as a stopped process went on is not what stopped it.
+        stack = _usual(sights, expected) if cause != "machine" else ()
         index = guilty(stack)
         dump = self._limit.read() if self._limit is not None else ""
         if index is None and cause != "machine" and processor < 0.5 * seconds:
@@ -265,7 +281,7 @@ class Watchdog:
             thread, stack = _busiest(sights, used)
             index = guilty(stack)
         # Here, not on the loop: source files are read for it.
-        told = text(stack) if stack and (index is not None or not dump) else dump
+        told = "" if cause == "machine" else text(stack) if stack and (index is not None or not dump) else dump
         stall = Stall(seconds, cause, stack, index, thread, processor, collector, told)
         try:
             self._loop.call_soon_threadsafe(self._stalled, stall)
@@ -285,23 +301,34 @@ def _depth_of_loop() -> int:
     return found
 
 
-def _usual(seen: list[tuple[Spot, ...]]) -> tuple[Spot, ...]:
-    """The stack with the function that was seen most; the first such one."""
-    blamed = Counter(stack[index].code for stack in seen if (index := guilty(stack)) is not None)
-    if not blamed:
-        return seen[0] if seen else ()
-    code, _ = blamed.most_common(1)[0]
-    return next(stack for stack in seen if (index := guilty(stack)) is not None and stack[index].code is code)
+def _usual(sights: list[_Sight], begun: float) -> tuple[Spot, ...]:
+    """The stack with the function, and in it the line, that was seen for longest.
+
+    A look stands for the time since the one before: who keeps the interpreter makes it late, and is seen at last.
+    """
+    functions: defaultdict[CodeType, float] = defaultdict(float)
+    lines: defaultdict[tuple[CodeType, int], float] = defaultdict(float)
+    stacks: dict[tuple[CodeType, int], tuple[Spot, ...]] = {}
+    for sight in sights:
+        if (index := guilty(sight.own)) is not None:
+            place = sight.own[index].code, sight.own[index].line
+            functions[place[0]] += sight.moment - begun
+            lines[place] += sight.moment - begun
+            stacks.setdefault(place, sight.own)
+        begun = sight.moment
+    if not stacks:
+        return sights[0].own if sights else ()
+    code = max(functions, key=functions.__getitem__)
+    return stacks[max((place for place in stacks if place[0] is code), key=lines.__getitem__)]
 
 
 def _busiest(sights: list[_Sight], used: dict[int, float]) -> tuple[str, tuple[Spot, ...]]:
     """Name and stack of the other thread that used most of the processor; "" and nothing when none used any."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
     most = 0.0
     found: tuple[str, tuple[Spot, ...]] = ("", ())
     for sight in sights:
         for ident, stack in sight.others.items():
             spent = sight.used.get(ident, 0.0) - used.get(ident, 0.0)
             if spent > most and guilty(stack) is not None:
-                most, found = spent, (names.get(ident, "that has ended"), stack)
+                most, found = spent, (sight.names.get(ident, "that has ended"), stack)
     return found

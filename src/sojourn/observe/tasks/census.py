@@ -55,10 +55,7 @@ class Tasks:
         if site.config.diagnostics.tasks:
             self._waits.start()
         #: The errands it does.
-        self.answers: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = {
-            "tasks": self.list,
-            "profile": self.profile,
-        }
+        self.answers: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = {"tasks": self.list}
         #: The profiles it makes, by name.
         self.profiles: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Profile]]] = {
             "goroutine": self._goroutine,
@@ -114,24 +111,6 @@ class Tasks:
             if len(found) == limit:
                 break
         return found
-
-    async def profile(self, arguments: Mapping[str, Any]) -> Profile:
-        """A profile.
-
-        Args:
-            arguments: ``name``: ``goroutine``, ``block`` or ``thread``; ``seconds``: of ``block``, what is added in so
-                long, instead of since the start.
-
-        Raises:
-            ErrandError: There is no such profile.
-
-        Cancel: safe.
-        """
-        make = self.profiles.get(str(arguments.get("name")))
-        if make is None:
-            detail = f"there is no profile {arguments.get('name')!r} of tasks; there are {', '.join(self.profiles)}"
-            raise ErrandError(404, "unknown_profile", detail)
-        return await make(arguments)
 
     def outliving(self, grace: float) -> AsyncIterator[Outliving]:
         """The tasks whose request or WebSocket has ended. Nobody adopted them, nor a task that waits for them.
@@ -213,10 +192,8 @@ class Tasks:
         seconds = float(arguments.get("seconds") or 0.0)
         if not 0.0 <= seconds <= _LONGEST:
             raise ErrandError(400, "bad_argument", f"seconds are between 0 and {_LONGEST:g}, not {seconds:g}")
-        before = self._waits.copy()
-        if seconds:
-            await self._waits.after(seconds)
-        return self._waits.profile(self._wall(), before if seconds else None)
+        before = await self._waits.window(seconds) if seconds else None
+        return self._waits.profile(self._wall(), before)
 
     async def _threads(self, arguments: Mapping[str, Any]) -> Profile:
         """Where each thread of the process is."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from math import ceil
 from typing import Any, Final
 
 from sojourn.net.ticker import Call, Ticker
 from sojourn.observe.profiles.model import Frame, Kind, Profile, Sample
+from sojourn.observe.turn import turn
 
 __all__ = ["Waits"]
 
@@ -16,8 +18,11 @@ Labels = tuple[tuple[str, str], ...]
 #: At most so many tasks: how many each stands for, and the stacks and labels of those that wait.
 Look = Callable[[int], tuple[float, Iterator[tuple[Stack, Labels]]]]
 
-#: Seconds between two looks.
+#: Seconds between two looks while a window is asked for, and otherwise.
 _INTERVAL: Final = 1.0
+_SELDOM: Final = 5.0
+#: Of one core, at most, while nobody asks: with many tasks it looks less often.
+_SHARE: Final = 0.0003
 #: Tasks looked at; of more, so many at random, and each stands for several.
 _MOST: Final = 500
 #: Stacks kept; beyond that the smaller half is put together as one.
@@ -50,11 +55,17 @@ class Waits:
         self._last = 0.0
         self._looks = 0
         self._spent = 0.0
+        #: Seconds that the present look has taken so far.
+        self._took = 0.0
+        #: Windows that are waited for: then it looks as often as it can.
+        self._windows = 0
+        #: Whether a look goes on in the next turn of the loop.
+        self._adding = False
 
     def start(self) -> None:
         """Look from now on."""
         self._last = self._ticker.now
-        self._call = self._ticker.call_later(_INTERVAL, self._ring)
+        self._again()
 
     def stop(self) -> None:
         """Look no more. Idempotent."""
@@ -66,16 +77,28 @@ class Waits:
         """What was added up so far."""
         return dict(self._table)
 
-    async def after(self, seconds: float) -> None:
-        """Wait so many seconds of served time.
+    async def window(self, seconds: float) -> dict[tuple[Stack, Labels], tuple[float, float]]:
+        """Wait so many seconds of served time, and look often meanwhile.
+
+        Returns:
+            What was added up before.
 
         Cancel: safe.
         """
         over: asyncio.Future[None] = self._loop.create_future()
         call = self._ticker.call_later(seconds, lambda: None if over.done() else over.set_result(None))
+        self._windows += 1
+        if self._call is not None:
+            self._call.cancel()
+            self._ring()
+        while self._adding:  # what waited until now is not of this window
+            await turn(self._loop)
+        before = self.copy()
         try:
             await over
+            return before
         finally:
+            self._windows -= 1
             call.cancel()
 
     def profile(self, moment: float, before: dict[tuple[Stack, Labels], tuple[float, float]] | None) -> Profile:
@@ -101,7 +124,8 @@ class Waits:
             period_kind=Kind("delay", "nanoseconds"),
             default=1,
             comments=[
-                f"an estimate: once in {_INTERVAL:g} s at most {_MOST} tasks are looked at, which takes {cost:.2f} ms",
+                f"an estimate: once in {_INTERVAL:g} s at most {_MOST} tasks are looked at, which takes {cost:.2f} ms;",
+                f"while nobody asks, once in {_SELDOM:g} s or so seldom that it takes {_SHARE:.2%} of a core",
                 "contentions are tasks that were seen to wait, delay is how long they waited, all tasks together",
             ],
         )
@@ -109,15 +133,21 @@ class Waits:
     def _ring(self) -> None:
         now = self._ticker.now
         elapsed, self._last = now - self._last, now
-        self._call = self._ticker.call_later(_INTERVAL, self._ring)
+        self._again()
         began = self._monotonic()
         weight, found = self._look(_MOST)
         self._looks += 1
-        self._spent += self._monotonic() - began
+        self._took = took = self._monotonic() - began
+        self._spent += took
         self._add(found, weight, elapsed * weight * 1e9)
+
+    def _again(self) -> None:
+        pause = _INTERVAL if self._windows else max(_SELDOM, ceil(self._took / _SHARE))
+        self._call = self._ticker.call_together(pause, self._ring)
 
     def _add(self, found: Iterator[tuple[Stack, Labels]], times: float, delay: float) -> None:
         """Add what is found, for a millisecond; then go on in the next turn of the loop."""
+        self._adding = False
         if self._call is None:
             return
         table, began = self._table, self._monotonic()
@@ -125,11 +155,14 @@ class Waits:
             before = table.get(key, (0.0, 0.0))
             table[key] = (before[0] + times, before[1] + delay)
             if index % 8 == 0 and self._monotonic() - began > _SLICE:
+                self._adding = True
                 self._loop.call_soon(self._add, found, times, delay)
                 break
         if len(table) > _STACKS:
             self._shrink()
-        self._spent += self._monotonic() - began
+        took = self._monotonic() - began
+        self._took += took
+        self._spent += took
 
     def _shrink(self) -> None:
         """Put the smaller half together, so that the table stays bounded whatever the application does."""

@@ -116,7 +116,7 @@ async def _body(receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return b""
+            raise ErrandError(400, "incomplete", "the request ended in the middle of its body: nothing was done")
         piece: bytes = message.get("body", b"")
         body += piece
         if len(body) > _BODY:

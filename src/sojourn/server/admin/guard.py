@@ -22,6 +22,8 @@ __all__ = ["Guard", "asker"]
 
 #: What only browsers send.
 _OF_BROWSERS: Final = (b"origin", b"sec-fetch-site")
+#: Sec-Fetch-Site of an address that was typed, and not asked for by a page (W3C Fetch Metadata).
+_TYPED: Final = b"none"
 #: Of ``struct ucred``: process, user, group.
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -47,8 +49,8 @@ class Guard:
         over_unix = scope["client"] is None  # the mode of the socket's file says who may, and no browser speaks to one
         given = b""
         for name, value in scope["headers"]:
-            if name in _OF_BROWSERS:
-                raise ErrandError(403, "forbidden", "requests of a browser are refused")
+            if name in _OF_BROWSERS and not (value == _TYPED and scope["method"] in ("GET", "HEAD")):
+                raise ErrandError(403, "forbidden", "requests of a page in a browser are refused")
             if name == b"host" and not (over_unix or self._remote) and not _of_this_machine(value.decode("latin-1")):
                 raise ErrandError(403, "forbidden", "Host must be localhost or a loopback address")
             if name == b"authorization":

@@ -24,12 +24,12 @@ from sojourn.server.settings.portable import to_plain
 from sojourn.server.workers.board import Board, Row
 from sojourn.server.workers.channel import Channel, Message, Mission
 from sojourn.server.workers.errands import socket_pair
-from sojourn.server.workers.hang import Beats, Stacks
+from sojourn.server.workers.hang import DUMP, Beats, Stacks
 
 __all__ = ["Child", "Life", "Watcher", "python_command", "spawn", "when_ended"]
 
 #: Signals that a worker must not meet before it has said what they mean to it.
-_HELD: Final = (signal.SIGINT, signal.SIGHUP)
+_HELD: Final = (signal.SIGINT, signal.SIGHUP, DUMP)
 
 
 class Life(Enum):

@@ -2,7 +2,7 @@
 
 A question is one datagram with a file descriptor: the worker's end of a fresh pair of sockets, on which the answer is
 written, and whose end is the end of the answer. So answers may be long, several can be under way, and one that nobody
-waits for any more fails at its next write.
+waits for any more is given up at once.
 """
 
 from __future__ import annotations
@@ -96,12 +96,15 @@ class Errands:
         self._sock = sock
         self._answers = answers
         self._work = work
-        self._running = 0
+        #: Questions under way. They are not the server's tasks: a drain does not wait for who looks.
+        self._running: set[asyncio.Task[None]] = set()
         sock.setblocking(False)
         Context().run(loop.add_reader, sock, self._read)
 
     def close(self) -> None:
-        """Take no more questions. Calling it twice does nothing."""
+        """Take no more questions, and give up those that are under way. Calling it twice does nothing."""
+        for task in self._running:
+            task.cancel()
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock)
             self._sock.close()
@@ -113,9 +116,11 @@ class Errands:
             return
         except OSError:
             data, descriptors = b"", []
-        if not data or not descriptors:
+        if not data:
             self.close()  # the supervisor is gone, which the channel tells as well
             return
+        if not descriptors:
+            return  # this process has none left; the kernel has closed the one that came, so who asked is not kept
         reply = socket.socket(fileno=descriptors[0])
         reply.setblocking(False)
         try:
@@ -123,28 +128,39 @@ class Errands:
         except msgspec.DecodeError:
             reply.close()
             return
-        self._running += 1
-        self._work.spawn(self._serve(errand, reply), f"errand {errand.name}")
+        task = self._work.run(self._serve(errand, reply), f"errand {errand.name}")
+        self._running.add(task)
+        task.add_done_callback(lambda task: self._done(reply, task))
+        # Nothing is ever sent this way: it becomes readable when the other end is closed.
+        Context().run(self._loop.add_reader, reply, self._left, reply, task)
+
+    def _left(self, reply: socket.socket, task: asyncio.Task[None]) -> None:
+        """Who asked waits no more, and a profile would cost for minutes."""
+        self._loop.remove_reader(reply)
+        task.cancel()
+
+    def _done(self, reply: socket.socket, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not self._loop.is_closed():
+            self._loop.remove_reader(reply)
+        reply.close()
 
     async def _serve(self, errand: Errand, reply: socket.socket) -> None:
         try:
-            if self._running > _AT_ONCE:
+            if len(self._running) > _AT_ONCE:
                 raise ErrandError(503, "busy", f"the worker answers {_AT_ONCE} questions already")
             outcome, answer = _Outcome(), await perform(self._loop, self._answers, errand)
         except ErrandError as error:
             outcome, answer = _Outcome(error.status, error.reason, error.detail), b""
         except Exception as error:  # noqa: BLE001 - a bug in one answer is told to who asked
             outcome, answer = _Outcome(500, "internal_error", f"{type(error).__name__}: {error}"), b""
-        finally:
-            self._running -= 1
+        self._loop.remove_reader(reply)
         try:
             async with asyncio.timeout(errand.seconds):
                 await self._loop.sock_sendall(reply, msgspec.json.encode(outcome) + b"\n")
                 await self._loop.sock_sendall(reply, answer)
         except (OSError, TimeoutError):
             pass  # who asked waits no more
-        finally:
-            reply.close()
 
 
 async def ask(sock: socket.socket, errand: Errand) -> bytes:
@@ -160,7 +176,7 @@ async def ask(sock: socket.socket, errand: Errand) -> bytes:
     Raises:
         ErrandError: The worker said why there is none, is too slow (504), or is gone (503).
 
-    Cancel: safe; the worker notices when it writes.
+    Cancel: safe; the worker gives the answer up.
     """
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()

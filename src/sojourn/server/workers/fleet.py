@@ -160,6 +160,11 @@ class SupervisedFleet:
                 raise ErrandError(409, "starting", "a worker is starting; ask again when it serves")
             change = plan(running.config, changes)
             change.check()
+            if (wanted := change.config.app.workers) > pool.room:
+                detail = (
+                    f"nothing was changed. app.workers: until a new start there is room for {pool.room}, not {wanted}"
+                )
+                raise ErrandError(409, "needs_restart", detail)
             if change.changes:
                 serving = [child for child in pool.children.values() if child.life is Life.READY]
                 problems = await self._told(serving, for_workers(changes))

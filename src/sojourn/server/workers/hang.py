@@ -12,13 +12,13 @@ import signal
 import tempfile
 from typing import IO, Final
 
-__all__ = ["Beats", "Stacks", "anonymous_file", "dump_on_signal", "pulse"]
+__all__ = ["DUMP", "Beats", "Stacks", "anonymous_file", "dump_on_signal", "pulse"]
 
 #: Seconds between two beats of a worker, and between two looks of the supervisor: an eighth of what counts as silence,
 #: within these bounds.
 _QUICKEST, _SLOWEST = 0.25, 1.0
 #: Asks a worker for its stacks. A real-time signal, which applications leave alone.
-_DUMP: Final = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1
+DUMP: Final = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1
 #: Longest dump that is read, in bytes.
 _LONGEST: Final = 256 * 1024
 
@@ -79,7 +79,7 @@ class Stacks:
         os.ftruncate(self.fd, 0)
         os.lseek(self.fd, 0, os.SEEK_SET)  # the position is shared with the worker
         try:
-            os.kill(pid, _DUMP)
+            os.kill(pid, DUMP)
         except ProcessLookupError:
             pass  # it has ended just now
 
@@ -101,7 +101,7 @@ def dump_on_signal(fd: int) -> IO[bytes]:
         The open file; it must be kept as long as stacks may be asked for.
     """
     file = os.fdopen(fd, "wb", buffering=0)
-    faulthandler.register(_DUMP, file, all_threads=True, chain=False)
+    faulthandler.register(DUMP, file, all_threads=True, chain=False)
     return file
 
 

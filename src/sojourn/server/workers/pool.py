@@ -125,6 +125,11 @@ class Pool:
         """Seconds of served time."""
         return self._ticker.now
 
+    @property
+    def room(self) -> int:
+        """Workers there can be: each may have a successor while it drains."""
+        return len(self._board) // 2
+
     def begin(self) -> None:
         """Start the first generation, or go on with adopted workers."""
         for _ in range(len(self.slots), self.config.app.workers):

@@ -40,7 +40,7 @@ from sojourn.server.settings.portable import from_plain
 from sojourn.server.workers.board import Board, Row, State
 from sojourn.server.workers.channel import Channel, ChannelError, Message, Mission, read_line
 from sojourn.server.workers.errands import Errands
-from sojourn.server.workers.hang import dump_on_signal, pulse
+from sojourn.server.workers.hang import DUMP, dump_on_signal, pulse
 from sojourn.server.workers.siblings import Siblings
 from sojourn.server.workers.stopping import longest_drain
 from sojourn.typing import ASGIApp
@@ -239,6 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     mission = msgspec.convert(message, Mission)
     die_with_parent(mission.parent)
     stacks = dump_on_signal(mission.stacks)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (DUMP,))  # who asked before gets them now
     board = Board.attach(mission.board)
     row = board.row(mission.row)
     row.pid = os.getpid()

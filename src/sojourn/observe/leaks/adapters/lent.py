@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sojourn.observe.leaks.leases import LEASES, Lease
 
 __all__ = ["Lent"]
+
+_MANY: Final = 256
 
 
 class Lent:
@@ -22,6 +26,8 @@ class Lent:
         # pool was made.
         self._home = LEASES.get(None)
         self._leases: dict[int, Lease] = {}
+        #: At so many, those that are over without having come back are forgotten.
+        self._most = _MANY
 
     def taken(self, thing: object, *, resource: object = None, endless: bool = False) -> Lease | None:
         """Something left the pool; who did it is on the stack. Called right from the adapter's hook.
@@ -39,6 +45,9 @@ class Lent:
         before = self._leases.pop(id(thing), None)
         if before is not None:  # its return was not seen
             before.give_back()
+        if len(self._leases) >= self._most:
+            self._leases = {key: lease for key, lease in self._leases.items() if not lease.over}
+            self._most = max(_MANY, 2 * len(self._leases))
         self._leases[id(thing)] = lease
         return lease
 
