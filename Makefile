@@ -6,6 +6,8 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3.1[1-9]) python3)
 HOST   ?= 127.0.0.1
 PORT   ?= 8000
 ARGS   ?=
+# Tests that run at the same time: most of their time they wait.
+JOBS   ?= 2
 
 BIN       := .venv/bin
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py
@@ -29,7 +31,7 @@ demo: $(RUNTIME) ## serve the demo on http://127.0.0.1:8000 (HOST=, PORT=)
 	@$(BIN)/sojourn serve examples.demo.app:app --app-dir . --host $(HOST) --port $(PORT)
 
 test: $(TEST) $(SYSTEM) ## run every test (ARGS="-k name")
-	@$(BIN)/python -m pytest tests $(ARGS)
+	@$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(TEST) ## lint, format, types, architecture; under a minute
 	@$(BIN)/ruff check .

@@ -89,6 +89,7 @@ async def blocked_loop() -> None:
         await go_on(clients)
         assert s.seen(DeadlineMissed) == []
         assert len(s.seen(ConnectionEnded)) <= 1  # the one that blocked us, and left
+        await s.until(lambda: s.seen(LoopStalled))  # a thread has seen it, and tells the loop
         (stall,) = s.seen(LoopStalled)
         assert STALL - 0.3 <= stall.seconds < STALL + 3.0
         for client in clients:

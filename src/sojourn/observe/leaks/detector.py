@@ -32,8 +32,8 @@ __all__ = ["GrowthNote", "Leaks", "LeaksReport"]
 
 #: Seconds between two sweeps; and in how manieth of them descriptors are counted, and samples of growth taken.
 _SWEEP: Final = 5.0
-#: Tasks for each of which a second is added, so that sweeps take some 0.03 % of a core: a task takes a microsecond.
-_PER_SECOND: Final = 300
+#: Tasks for each of which a second is added, so that sweeps take some 0.01 % of a core: a task takes a microsecond.
+_PER_SECOND: Final = 100
 _DESCRIPTORS, _SAMPLES = 3, 6
 #: What watches for growth must not take for growth that a few connections come: bytes and tasks of an empty server.
 _SPARE: Final = {"memory": 100.0, "tasks": 10.0, "descriptors": 10.0}

@@ -22,7 +22,7 @@ Look = Callable[[int], tuple[float, Iterator[tuple[Stack, Labels]]]]
 _INTERVAL: Final = 1.0
 _SELDOM: Final = 5.0
 #: Of one core, at most, while nobody asks: with many tasks it looks less often.
-_SHARE: Final = 0.0003
+_SHARE: Final = 0.0001
 #: Tasks looked at; of more, so many at random, and each stands for several.
 _MOST: Final = 500
 #: Stacks kept; beyond that the smaller half is put together as one.
