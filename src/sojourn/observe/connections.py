@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from sojourn.asgi.http import HttpHandler
@@ -11,8 +11,8 @@ from sojourn.asgi.site import Site
 from sojourn.asgi.websocket import WebSocketHandler
 from sojourn.clock import NEVER
 from sojourn.ending import Phase
-from sojourn.errors import ErrandError
 from sojourn.net.connection import Connection
+from sojourn.observe.answers import Answers, refuse_unknown
 from sojourn.observe.turn import turn
 from sojourn.policy.heartbeat import Life
 
@@ -86,7 +86,7 @@ class Connections:
     def __init__(self, site: Site) -> None:
         self._site = site
         #: The errands it does.
-        self.answers: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = {"connections": self.list}
+        self.answers: Answers = {"connections": self.list}
 
     def close(self) -> None:
         """There is nothing to undo."""
@@ -104,10 +104,7 @@ class Connections:
 
         Cancel: safe.
         """
-        unknown = sorted(set(arguments) - _FILTERS)
-        if unknown:
-            detail = f"there is no filter {unknown[0]!r}; there are {', '.join(sorted(_FILTERS))}"
-            raise ErrandError(400, "unknown_argument", detail)
+        refuse_unknown(arguments, _FILTERS)
         limit = int(arguments.get("limit") or 0)
         found: list[ConnectionInfo] = []
         for index, connection in enumerate(self._site.runtime.registry, 1):

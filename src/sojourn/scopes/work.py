@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, Protocol, TypeVar
@@ -21,7 +21,7 @@ from sojourn.events import TaskSurvived
 
 T = TypeVar("T")
 
-__all__ = ["LADDER", "Later", "OwnedTask", "Work", "attend", "frames_of", "stack_of"]
+__all__ = ["LADDER", "Later", "OwnedTask", "Work", "attend", "frames_of", "stack_of", "together"]
 
 #: Seconds after the first cancellation at which a task is cancelled again, and at which, at last, it is named. The gaps
 #: leave an application time for its own clean-up; a busy loop of cancellations would leave it none.
@@ -149,6 +149,24 @@ def attend(
     host.add_done_callback(alone)
     task.add_done_callback(done)
     return task
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, T]], name: str) -> list[T]:
+    """Run coroutines at the same time, none longer than the task that calls.
+
+    Args:
+        coroutines: What to run; what one raises is raised here when all have ended.
+        name: What reports call them.
+
+    Returns:
+        Their results, in their order.
+
+    Cancel: safe; they are cancelled when the task that calls has ended.
+    """
+    tasks = [attend(coroutine, name) for coroutine in coroutines]
+    if tasks:
+        await asyncio.wait(tasks)
+    return [task.result() for task in tasks]
 
 
 class Work:

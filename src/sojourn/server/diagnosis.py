@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
 
 from sojourn.asgi.site import Site
+from sojourn.observe.answers import Answer, Answers
 from sojourn.observe.connections import Connections
 from sojourn.observe.endings.endings import Endings
 from sojourn.observe.leaks.detector import Leaks
@@ -17,10 +18,7 @@ from sojourn.observe.stalls.stalls import Stalls
 from sojourn.observe.tasks.census import Tasks
 from sojourn.observe.traces import open_traces
 
-__all__ = ["Answer", "Diagnosis"]
-
-#: Answers one kind of question; the arguments are plain values.
-Answer = Callable[[Mapping[str, Any]], Awaitable[object]]
+__all__ = ["Diagnosis"]
 
 #: Seconds between two looks at what others count.
 _LOOK: Final = 15.0
@@ -28,7 +26,7 @@ _LOOK: Final = 15.0
 
 class _Part(Protocol):
     @property
-    def answers(self) -> Mapping[str, Answer]: ...
+    def answers(self) -> Answers: ...
 
     def close(self) -> None: ...
 

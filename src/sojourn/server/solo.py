@@ -14,6 +14,8 @@ from sojourn.bus import Bus
 from sojourn.config import Config
 from sojourn.errors import ErrandError
 from sojourn.events import ConfigChanged, DrainCounted, DrainPhaseChanged
+from sojourn.net.anonymous import anonymous_file
+from sojourn.observe.answers import Answers
 from sojourn.observe.aside import aside
 from sojourn.observe.metrics.application import application_text
 from sojourn.observe.metrics.memory import MetricsMemory
@@ -22,8 +24,7 @@ from sojourn.server.admin.act import answers
 from sojourn.server.admin.desk import Desk
 from sojourn.server.admin.fleet import Countdown, Status, WorkerStatus
 from sojourn.server.reconfigure import ConfigVersion, Running, apply, plan
-from sojourn.server.workers.errands import Answers, Errand, perform
-from sojourn.server.workers.hang import anonymous_file
+from sojourn.server.workers.errands import Errand, perform
 
 if TYPE_CHECKING:
     from sojourn.server.server import Server

@@ -13,7 +13,8 @@ import pytest
 from sojourn.clock import ManualClock
 from sojourn.observe.metrics.memory import MetricsMemory
 from sojourn.observe.metrics.meter import Meter
-from sojourn.observe.metrics.process import Collections, Descriptors, processor_seconds, resident_bytes
+from sojourn.observe.metrics.process import Collections, Descriptors
+from sojourn.observe.process import processor_seconds, resident_bytes
 
 
 def test_resident_memory_grows_by_what_is_filled() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sojourn.asgi.site import Site
 from sojourn.errors import ErrandError
 from sojourn.events import ConnectionEnded
+from sojourn.observe.answers import Answers
 from sojourn.observe.endings.reading import Settings
 from sojourn.observe.endings.report import EofReport, report
 from sojourn.observe.endings.tally import MINUTES, Tally
@@ -32,7 +33,7 @@ class Endings:
 
         self._forget = site.runtime.bus.observe(ConnectionEnded, ended)
         #: The errands it does.
-        self.answers: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = {"eof": self.report}
+        self.answers: Answers = {"eof": self.report}
 
     def close(self) -> None:
         """Count no more. Idempotent."""

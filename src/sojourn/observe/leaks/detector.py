@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from math import ceil
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -15,6 +14,7 @@ import msgspec
 
 from sojourn.asgi.site import Site
 from sojourn.errors import ErrandError
+from sojourn.observe.answers import Answers
 from sojourn.observe.leaks.afterlife import Afterlife
 from sojourn.observe.leaks.descriptors import DescriptorCounts, Descriptors
 from sojourn.observe.leaks.innocent import Innocent
@@ -22,6 +22,7 @@ from sojourn.observe.leaks.leases import LEASES, Leases, OverdueLease
 from sojourn.observe.leaks.ledger import LeakRecord, Ledger, Signature
 from sojourn.observe.leaks.lost import LostTask, LostTasks
 from sojourn.observe.leaks.warned import Warned
+from sojourn.observe.process import resident_bytes
 from sojourn.observe.profiles.model import Frame
 from sojourn.observe.tasks.census import TaskInfo, Tasks
 from sojourn.observe.tasks.every import references
@@ -37,7 +38,6 @@ _PER_SECOND: Final = 100
 _DESCRIPTORS, _SAMPLES = 3, 6
 #: What watches for growth must not take for growth that a few connections come: bytes and tasks of an empty server.
 _SPARE: Final = {"memory": 100.0, "tasks": 10.0, "descriptors": 10.0}
-_PAGE: Final = resource.getpagesize()
 _ANYIO: Final = f"{os.sep}anyio{os.sep}"
 
 
@@ -113,7 +113,7 @@ class Leaks:
         self._sweeps = 0
         self._sweeping: asyncio.Task[None] | None = None
         self._closed = False
-        self.answers: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = {"leaks": self.report}
+        self.answers: Answers = {"leaks": self.report}
         self._call = site.ticker.call_together(_SWEEP, self._ring)
 
     def close(self) -> None:
@@ -215,7 +215,7 @@ class Leaks:
 
     def _sample(self) -> None:
         load = len(self._site.runtime.registry)
-        self._growth["memory"].add(_resident(), load)
+        self._growth["memory"].add(float(resident_bytes()), load)
         self._growth["tasks"].add(sum(self._tasks.counts().values()), load)
         self._growth["descriptors"].add(self._descriptors.open, load)
 
@@ -227,12 +227,3 @@ def _runs(task: asyncio.Task[Any], info: TaskInfo) -> str:
     """
     code = getattr(task.get_coro(), "cr_code", None)
     return info.name if code is not None and _ANYIO in code.co_filename else info.coroutine
-
-
-def _resident() -> float:
-    """Resident memory in bytes. Source: proc(5), statm."""
-    fd = os.open("/proc/self/statm", os.O_RDONLY)
-    try:
-        return float(os.read(fd, 100).split()[1]) * _PAGE
-    finally:
-        os.close(fd)

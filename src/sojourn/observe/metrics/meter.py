@@ -7,6 +7,7 @@ from typing import Final
 
 from sojourn.asgi.scope import route_of
 from sojourn.ending import REASONS, Ending
+from sojourn.observe.methods import METHODS
 from sojourn.observe.metrics.families import PREFIX, TABLE, Family, Kind
 from sojourn.observe.metrics.memory import Block
 from sojourn.typing import Scope
@@ -18,8 +19,6 @@ _BOUNDS: Final = _REQUEST.buckets
 _FIRST: Final = _BOUNDS[0]
 _SUM: Final = len(_BOUNDS) + 1
 _ZEROS: Final = (0.0,) * _REQUEST.width
-#: The methods OpenTelemetry knows; all others are one label value.
-_METHODS: Final = frozenset("CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT QUERY TRACE".split())
 #: Look-ups that are remembered at most. A method, a status and a route make one each.
 _REMEMBERED: Final = 4000
 
@@ -209,7 +208,7 @@ class Meter:
         """Where the durations of such requests are; ``error`` is OpenTelemetry's ``error.type``."""
         if not error and status >= 500:
             error = str(status)
-        return self._place(_REQUEST.name, (method if method in _METHODS else "_OTHER", route, str(status), error))
+        return self._place(_REQUEST.name, (method if method in METHODS else "_OTHER", route, str(status), error))
 
 
 def declare(block: Block) -> None:

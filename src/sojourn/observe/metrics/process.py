@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
-import sys
 from bisect import bisect_left
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 from sojourn.observe.metrics.families import PREFIX, TABLE
 from sojourn.observe.metrics.meter import Meter
 
-__all__ = ["Collections", "Descriptors", "processor_seconds", "resident_bytes"]
+__all__ = ["Collections", "Descriptors"]
 
 _PAUSE: Final = TABLE[PREFIX + "gc_pause_seconds"].buckets
 _NAMES: Final = ("gc_pause_seconds", "gc_collected_total", "gc_uncollectable_total")
-_STATM: Final = Path("/proc/self/statm")
 #: Directory entries read in one go: under a millisecond.
 _ENTRIES: Final = 500
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    try:
-        return int(_STATM.read_text().split()[1]) * resource.getpagesize()
-    except OSError:  # no /proc: its highest so far
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-
-
-def processor_seconds() -> float:
-    """Processor time of this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 class Descriptors:

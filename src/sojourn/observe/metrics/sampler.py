@@ -20,8 +20,9 @@ from sojourn.observe.metrics.drain import DrainMetrics
 from sojourn.observe.metrics.families import PREFIX, TABLE
 from sojourn.observe.metrics.meter import Meter
 from sojourn.observe.metrics.observed import Observed
-from sojourn.observe.metrics.process import Descriptors, processor_seconds, resident_bytes
+from sojourn.observe.metrics.process import Descriptors
 from sojourn.observe.metrics.walk import Walk
+from sojourn.observe.process import processor_seconds, resident_bytes
 
 __all__ = ["Sampler"]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sojourn.asgi.site import Site
+from sojourn.observe.answers import Answers
 from sojourn.observe.metrics.application import application_text
 from sojourn.observe.metrics.drain import DrainMetrics
 from sojourn.observe.metrics.memory import Block
@@ -42,9 +43,7 @@ class Metrics:
         self._sampler = Sampler(site, meter, self._observed, self._drain)
         meter.gauge("build_info", 1.0, **_build(runtime.loop))
         site.meter = meter
-        self.answers: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = {
-            "application_metrics": self._application
-        }
+        self.answers: Answers = {"application_metrics": self._application}
 
     def close(self) -> None:
         """Count no more; what was counted stays in the block. Calling it twice does nothing."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from sojourn.asgi.site import Site
 from sojourn.errors import ErrandError
+from sojourn.observe.answers import Answers
 from sojourn.observe.profiles.allocations import AllocationProfiler
 from sojourn.observe.profiles.heap import HeapProfiler
 from sojourn.observe.profiles.model import Profile
@@ -42,7 +43,7 @@ class Profilers:
             "stall": self._stall,
         }
         #: The errands it does.
-        self.answers: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = {
+        self.answers: Answers = {
             "profile": self.profile,
             "trace": self._trace.trace,
         }

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import tempfile
 from typing import Final
+
+from sojourn.net.anonymous import anonymous_file
 
 __all__ = ["HardLimit"]
 
@@ -34,7 +35,7 @@ class HardLimit:
     def __init__(self, seconds: float, fd: int | None = None) -> None:
         self._seconds = seconds
         self._armed = -_AGAIN
-        self._kept = _anonymous_file() if fd is None else None
+        self._kept = anonymous_file("sojourn-stall") if fd is None else None
         self._fd = self._kept if fd is None else fd
 
     def arm(self, now: float) -> None:
@@ -61,11 +62,3 @@ class HardLimit:
         if self._kept is not None:
             os.close(self._kept)
             self._kept = None
-
-
-def _anonymous_file() -> int:
-    """A file without a place in a folder; children do not inherit it."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("sojourn-stall", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile(prefix="sojourn-stall") as file:
-        return os.dup(file.fileno())

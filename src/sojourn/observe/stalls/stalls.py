@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sojourn.asgi.site import Site
 from sojourn.clock import SystemClock
 from sojourn.events import LoopStalled
+from sojourn.observe.answers import Answers
 from sojourn.observe.profiles.model import Profile
 from sojourn.observe.stalls.limit import HardLimit
 from sojourn.observe.stalls.stack import frames, in_words
@@ -38,7 +39,7 @@ class Stalls:
         if settings.watchdog and isinstance(clock, SystemClock):
             self._watchdog = Watchdog(runtime.loop, runtime.ticker, settings.stall, self._stalled, clock)
         #: The errands it does.
-        self.answers: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = {"stalls": self.list}
+        self.answers: Answers = {"stalls": self.list}
 
     @property
     def watching(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sojourn.asgi.site import CURRENT, Site
 from sojourn.clock import NEVER
 from sojourn.errors import ErrandError
+from sojourn.observe.answers import Answers, refuse_unknown
 from sojourn.observe.profiles.model import Frame, Kind, Profile, Sample
 from sojourn.observe.tasks.chain import waiter_of
 from sojourn.observe.tasks.counter import Counter
@@ -55,7 +56,7 @@ class Tasks:
         if site.config.diagnostics.tasks:
             self._waits.start()
         #: The errands it does.
-        self.answers: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]] = {"tasks": self.list}
+        self.answers: Answers = {"tasks": self.list}
         #: The profiles it makes, by name.
         self.profiles: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Profile]]] = {
             "goroutine": self._goroutine,
@@ -91,10 +92,7 @@ class Tasks:
 
         Cancel: safe.
         """
-        unknown = sorted(set(arguments) - _FILTERS)
-        if unknown:
-            detail = f"there is no filter {unknown[0]!r}; there are {', '.join(sorted(_FILTERS))}"
-            raise ErrandError(400, "unknown_argument", detail)
+        refuse_unknown(arguments, _FILTERS)
         owner, stacks = str(arguments.get("owner") or ""), bool(arguments.get("stacks"))
         limit = int(arguments.get("limit") or 0)
         found: list[TaskInfo] = []

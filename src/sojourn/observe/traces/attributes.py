@@ -10,12 +10,11 @@ from opentelemetry.util.types import AttributeValue
 
 from sojourn.ending import REASONS, Fault
 from sojourn.events import RequestEnded
+from sojourn.observe.methods import METHODS
 from sojourn.typing import Scope
 
 __all__ = ["Beginning", "finish", "method_of"]
 
-#: Methods that may be a span's name; the client chooses any other.
-_METHODS: Final = frozenset("CONNECT DELETE GET HEAD OPTIONS PATCH POST PUT QUERY TRACE".split())
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _LONGEST: Final = 512
 #: Whose fault makes the span an error. That a client left does not.
@@ -25,7 +24,7 @@ _ERRORS: Final = frozenset({Fault.APP, Fault.SERVER, Fault.OVERLOAD})
 def method_of(scope: Scope) -> str:
     """The method as it may be a name: that of a WebSocket's handshake is GET, an unusual one ``_OTHER``."""
     method = scope.get("method", "GET")
-    return method if method in _METHODS else "_OTHER"
+    return method if method in METHODS else "_OTHER"
 
 
 class Beginning(Mapping[str, AttributeValue]):
@@ -91,7 +90,7 @@ def finish(span: Span, event: RequestEnded) -> None:
     """Write how it ended: name, status, reason."""
     ending = event.ending
     row = REASONS[ending.reason]
-    method = event.method if event.method in _METHODS else "GET" if event.kind == "websocket" else "HTTP"
+    method = event.method if event.method in METHODS else "GET" if event.kind == "websocket" else "HTTP"
     if event.route:
         span.update_name(f"{method} {event.route}")
         span.set_attribute("http.route", event.route)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,6 +15,7 @@ from sojourn.asgi.websocket import State, WebSocketHandler
 from sojourn.ending import REASONS, Ending, How
 from sojourn.errors import ErrandError
 from sojourn.net.connection import Connection
+from sojourn.observe.answers import Answers
 from sojourn.server.reconfigure import apply, plan
 from sojourn.wire.websocket_frames import is_close_code
 
@@ -41,7 +42,7 @@ class _Configure(msgspec.Struct, forbid_unknown_fields=True):
     changes: dict[str, Any]
 
 
-def answers(server: Server) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]]:
+def answers(server: Server) -> Answers:
     """The questions that are answered here, by name.
 
     Args:

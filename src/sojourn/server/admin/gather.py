@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sojourn.errors import ErrandError
-from sojourn.scopes.work import attend
+from sojourn.scopes.work import together
 from sojourn.server.admin.answers import Question
 
 __all__ = ["SECONDS", "Gathered", "NoAnswer", "ask_all", "gather"]
@@ -91,23 +91,17 @@ async def gather(
         for number in meant
         if known[number] not in _AWAKE and not hung
     }
-    tasks = {
-        number: attend(_answer(ask, number, seconds), f"question to worker {number}")
-        for number in meant
-        if number not in failed
-    }
+    asked = [number for number in meant if number not in failed]
+    given = await together((_answer(ask, number, seconds) for number in asked), "question to a worker")
     answers: dict[int, T] = {}
-    if tasks:
-        await asyncio.wait(tasks.values())
-    for number, task in tasks.items():
-        answer = task.result()
+    for number, answer in zip(asked, given, strict=True):
         if isinstance(answer, ErrandError):
             failed[number] = answer
         else:
             answers[number] = answer
     workers = {str(number): failed[number].detail if number in failed else "ok" for number in meant}
     if not answers:
-        first = next((failed[number] for number in meant if number in tasks), None)
+        first = next((failed[number] for number in meant if number in asked), None)
         first = first or next(iter(failed.values()), ErrandError(503, "no_worker", "there is no worker now"))
         raise NoAnswer(first, workers)
     return Gathered(answers, workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -32,24 +33,27 @@ async def _connections(question: Question) -> Answer:
     from sojourn.observe.connections import ConnectionInfo  # workers' code; who only supervises may never need it
 
     found = await ask_all(question, "connections")
-    rows = [
-        {"worker": worker, **info._asdict()}
-        for worker, answer in found.answers.items()
-        for info in msgspec.msgpack.decode(answer, type=list[ConnectionInfo])
-    ]
-    return _listed(question, "connections", _oldest_first(question, rows), found)
+    return _listed(question, "connections", _oldest_first(question, _rows(found, ConnectionInfo)), found)
+
+
+def _rows(found: Gathered[bytes], kind: type[Any]) -> list[dict[str, Any]]:
+    """What workers have answered with lists of something, with the worker's number."""
+    listed: Any = GenericAlias(list, (kind,))
+    rows: list[dict[str, Any]] = []
+    for worker, answer in found.answers.items():
+        for info in msgspec.msgpack.decode(answer, type=listed):
+            row = {"worker": worker, **info._asdict()}
+            if "stack" in row:
+                row["stack"] = _frames(info.stack)
+            rows.append(row)
+    return rows
 
 
 async def _tasks(question: Question) -> Answer:
     from sojourn.observe.tasks.describer import TaskInfo
 
     found = await ask_all(question, "tasks")
-    rows = [
-        {"worker": worker, **info._asdict(), "stack": _frames(info.stack)}
-        for worker, answer in found.answers.items()
-        for info in msgspec.msgpack.decode(answer, type=list[TaskInfo])
-    ]
-    return _listed(question, "tasks", _oldest_first(question, rows), found)
+    return _listed(question, "tasks", _oldest_first(question, _rows(found, TaskInfo)), found)
 
 
 async def _stacks(question: Question) -> Answer:
@@ -95,12 +99,7 @@ async def _stalls(question: Question) -> Answer:
     from sojourn.observe.stalls.store import StallInfo
 
     found = await ask_all(question, "stalls")
-    rows = [
-        {"worker": worker, **info._asdict(), "stack": _frames(info.stack)}
-        for worker, answer in found.answers.items()
-        for info in msgspec.msgpack.decode(answer, type=list[StallInfo])
-    ]
-    return _listed(question, "stalls", rows, found)
+    return _listed(question, "stalls", _rows(found, StallInfo), found)
 
 
 async def _eof(question: Question) -> Answer:

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from typing import Any, Final
 
 import msgspec
 
 from sojourn.errors import ErrandError
+from sojourn.observe.answers import Answers
 from sojourn.observe.packing import packed
 from sojourn.scopes.work import Work
 
-__all__ = ["Answers", "Errand", "Errands", "ask", "perform", "socket_pair"]
-
-#: What answers a question of a name.
-Answers = Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]]
+__all__ = ["Errand", "Errands", "ask", "perform", "socket_pair"]
 
 #: Longest question and longest answer, in bytes.
 _QUESTION: Final = 64 * 1024

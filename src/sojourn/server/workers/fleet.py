@@ -12,6 +12,7 @@ import msgspec
 from sojourn.errors import ErrandError
 from sojourn.events import ConfigChanged
 from sojourn.observe.metrics.page import WorkerState
+from sojourn.scopes.work import together
 from sojourn.server.admin.fleet import Countdown, Status, WorkerStatus
 from sojourn.server.reconfigure import ConfigVersion, Running, for_workers, plan
 from sojourn.server.workers.child import Child, Life
@@ -110,7 +111,7 @@ class SupervisedFleet:
         if supervisor.metrics is None:
             raise ErrandError(404, "metrics_off", "diagnostics.metrics is off")
         children = list(supervisor.pool.children.values())
-        texts = await asyncio.gather(*map(self._application_metrics, children))
+        texts = await together(map(self._application_metrics, children), "application metrics")
         workers = [self._counted(child) for child in children if child.number in supervisor.pool.children]
         said = {child.number: text for child, text in zip(children, texts, strict=True) if text}
         return supervisor.metrics.page(accept, workers, said)
@@ -191,7 +192,7 @@ class SupervisedFleet:
                 return f"worker {child.number}: {error}"
             return ""
 
-        return await asyncio.gather(*map(tell, children))
+        return await together(map(tell, children), "changed settings")
 
     def _child(self, worker: int) -> Child:
         child = self._supervisor.pool.children.get(worker)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import tempfile
 from typing import IO, Final
 
-__all__ = ["DUMP", "Beats", "Stacks", "anonymous_file", "dump_on_signal", "pulse"]
+from sojourn.net.anonymous import anonymous_file
+
+__all__ = ["DUMP", "Beats", "Stacks", "dump_on_signal", "pulse"]
 
 #: Seconds between two beats of a worker, and between two looks of the supervisor: an eighth of what counts as silence,
 #: within these bounds.
@@ -103,11 +104,3 @@ def dump_on_signal(fd: int) -> IO[bytes]:
     file = os.fdopen(fd, "wb", buffering=0)
     faulthandler.register(DUMP, file, all_threads=True, chain=False)
     return file
-
-
-def anonymous_file(name: str) -> int:
-    """A file without a place in a folder; children do not inherit it."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create(name, os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile(prefix=name) as file:  # other systems than Linux
-        return os.dup(file.fileno())

@@ -18,11 +18,12 @@ import msgspec
 
 from sojourn.config import Config
 from sojourn.errors import StartupError
+from sojourn.net.anonymous import anonymous_file
 from sojourn.net.ticker import Ticker
 from sojourn.server.settings.portable import from_plain, to_plain
 from sojourn.server.workers.board import Board
 from sojourn.server.workers.child import Child, Life, when_ended
-from sojourn.server.workers.hang import Stacks, anonymous_file
+from sojourn.server.workers.hang import Stacks
 from sojourn.server.workers.pool import Pool
 
 __all__ = ["VARIABLE", "Handed", "HandedWorker", "Successor", "adopt", "check", "read_state", "take_over"]

@@ -10,13 +10,11 @@ import asyncio
 import faulthandler
 import os
 import random
-import resource
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +28,7 @@ from sojourn.net.ticker import Call, Ticker
 from sojourn.observe.log.console import configure
 from sojourn.observe.log.install import install
 from sojourn.observe.metrics.memory import MetricsMemory
+from sojourn.observe.process import resident_bytes
 from sojourn.policy.retire import Retirement
 from sojourn.server.admin.act import answers
 from sojourn.server.importer import load_app
@@ -210,7 +209,7 @@ class Worker:
 
     def _measure(self) -> None:
         ticker = self._server.runtime.ticker
-        reason = self._retirement.due(self._server.site.served, ticker.now - self._ready, _resident())
+        reason = self._retirement.due(self._server.site.served, ticker.now - self._ready, resident_bytes())
         if reason is not None:
             self._channel.send({"type": "retire", "reason": reason})
         else:
@@ -295,15 +294,6 @@ def _say(sock: socket.socket, line: bytes) -> None:
         sock.sendall(line)
     except OSError:
         pass  # the supervisor is gone: there is nobody to tell
-
-
-def _resident() -> int:
-    """Resident memory of this process, in bytes."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:  # no /proc: its highest so far
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+"""How a part of a worker answers questions, and refuses what it can't be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from sojourn.errors import ErrandError
+
+__all__ = ["Answer", "Answers", "refuse_unknown"]
+
+#: Answers one kind of question; the arguments are plain values.
+Answer = Callable[[Mapping[str, Any]], Awaitable[object]]
+#: All that a part answers, by name.
+Answers = Mapping[str, Answer]
+
+
+def refuse_unknown(arguments: Mapping[str, Any], filters: Collection[str]) -> None:
+    """Do nothing when all arguments are filters that there are.
+
+    Raises:
+        ErrandError: One is not.
+    """
+    unknown = sorted(set(arguments) - set(filters))
+    if unknown:
+        detail = f"there is no filter {unknown[0]!r}; there are {', '.join(sorted(filters))}"
+        raise ErrandError(400, "unknown_argument", detail)
