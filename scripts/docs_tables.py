@@ -31,7 +31,7 @@ WAITS: Final = {
     "limits.body_min_rate": ("min_request_body_data_rate",),
     "timeouts.body": ("request_body_timeout",),
     "timeouts.response_start": ("response_start_timeout",),
-    "timeouts.handler": ("handler_deadline",),
+    "timeouts.handler": ("handler_deadline", "caller_deadline"),
     "timeouts.stream_idle": ("stream_idle",),
     "timeouts.write_idle": ("send_timeout",),
     "limits.write_min_rate": ("min_response_data_rate",),

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from sojourn.observe.leaks.adapters import watch
     from sojourn.observe.leaks.leases import lease
     from sojourn.observe.log.ids import structlog_ids
+    from sojourn.scopes.aborts import aborting
     from sojourn.scopes.adoption import adopt
+    from sojourn.scopes.budget import budget
+    from sojourn.scopes.deadline import Deadline, deadline, remaining, timeout_at
+    from sojourn.scopes.shielded import shielded
     from sojourn.server.report import Report
     from sojourn.server.server import Server, run, serve
     from sojourn.wire.sse import ServerSentEvent
@@ -41,6 +45,7 @@ __all__ = [
     "ClientDisconnected",
     "Config",
     "ConfigError",
+    "Deadline",
     "DeadlineExceeded",
     "Ending",
     "Report",
@@ -50,16 +55,22 @@ __all__ = [
     "ServerSentEvent",
     "SojournError",
     "StartupError",
+    "aborting",
     "adopt",
+    "budget",
     "current_request",
     "current_server",
+    "deadline",
     "draining",
     "event_stream",
     "lease",
     "limits",
+    "remaining",
     "run",
     "serve",
+    "shielded",
     "structlog_ids",
+    "timeout_at",
     "timeouts",
     "watch",
 ]
@@ -89,7 +100,14 @@ _HOMES = {
     "lease": "sojourn.observe.leaks.leases",
     "watch": "sojourn.observe.leaks.adapters",
     "structlog_ids": "sojourn.observe.log.ids",
+    "aborting": "sojourn.scopes.aborts",
     "adopt": "sojourn.scopes.adoption",
+    "budget": "sojourn.scopes.budget",
+    "Deadline": "sojourn.scopes.deadline",
+    "deadline": "sojourn.scopes.deadline",
+    "remaining": "sojourn.scopes.deadline",
+    "timeout_at": "sojourn.scopes.deadline",
+    "shielded": "sojourn.scopes.shielded",
     "Report": "sojourn.server.report",
     "Server": "sojourn.server.server",
     "run": "sojourn.server.server",

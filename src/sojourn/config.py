@@ -17,6 +17,7 @@ __all__ = [
     "App",
     "Bind",
     "Config",
+    "Deadlines",
     "Diagnostics",
     "Drain",
     "Limits",
@@ -148,6 +149,32 @@ class Timeouts(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     lifespan_startup: Annotated[float | None, seconds("The application's startup.", change="restart")] = 60.0
     lifespan_shutdown: Annotated[float | None, seconds("The application's shutdown.", change="restart")] = 30.0
+
+
+class Deadlines(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Deadlines that flow: from callers into requests, and on to what they call."""
+
+    accept: Annotated[
+        bool,
+        key(
+            "Bound a request by what its caller says in Request-Timeout-Ms, grpc-timeout or "
+            "X-Envoy-Expected-Rq-Timeout-Ms; from proxy.trusted.",
+            change="live",
+        ),
+    ] = True
+    reject_share: Annotated[
+        float,
+        key(
+            "Largest share of a caller's requests that is answered 504 unseen because it had no time left.",
+            change="live",
+            ge=0,
+        ),
+    ] = 0.2
+    dark: Annotated[bool, key("Only count such requests: bound and refuse none.", change="live")] = False
+    budgets: Annotated[
+        tuple[str, ...],
+        key("The longest each dependency may take, as NAME=DURATION, such as cache=50ms.", change="live"),
+    ] = ()
 
 
 class Limits(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -420,6 +447,7 @@ class Config(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     app: App = App()
     bind: Bind = Bind()
     timeouts: Timeouts = Timeouts()
+    deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()
     websocket: WebSocket = WebSocket()
     drain: Drain = Drain()

@@ -11,6 +11,10 @@
     ├── ApplicationError       the application broke the ASGI contract
     ├── ClientDisconnected     send() after the client left; also an OSError (ASGI spec 2.4)
     ├── DeadlineExceeded       a named deadline passed; also a TimeoutError
+    ├── SecurityContextError   nobody acts here, or an identity was entered or left where it must not be: deny
+    ├── AccessDenied           who acts here may not do this
+    ├── OffloadFull            as much work waits for a thread or process as may
+    ├── WorkerDied             the process that did offloaded work ended in the middle of it
     └── ErrandError            a question to a running server that can't be answered; carries a status
 
 Each message says what happened and, where it helps, what to do. Foreign errors are translated once, at the seam.
@@ -21,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "AccessDenied",
     "ApplicationError",
     "BindError",
     "ClientDisconnected",
@@ -28,11 +33,14 @@ __all__ = [
     "DeadlineExceeded",
     "ErrandError",
     "HandshakeError",
+    "OffloadFull",
     "ProtocolError",
     "RestartLoopError",
+    "SecurityContextError",
     "SojournError",
     "StartupError",
     "WebSocketError",
+    "WorkerDied",
 ]
 
 
@@ -147,12 +155,50 @@ class DeadlineExceeded(SojournError, TimeoutError):
     Args:
         deadline: Name of the deadline, such as ``response_start`` or the name given to ``sojourn.deadline``.
         seconds: Its length in seconds.
+        where: Where it was set, such as ``app.py:12 in save``; "" when that is not known.
     """
 
-    def __init__(self, deadline: str, seconds: float) -> None:
-        super().__init__(f"deadline {deadline!r} of {seconds:g} s passed")
+    def __init__(self, deadline: str, seconds: float, where: str = "") -> None:
+        super().__init__(f"deadline {deadline!r} of {seconds:g} s passed" + (f" (set at {where})" if where else ""))
         self.deadline = deadline
         self.seconds = seconds
+        self.where = where
+
+
+class SecurityContextError(SojournError):
+    """Nobody acts here, or whoever does has expired, or was entered or left where it must not be: deny."""
+
+
+class AccessDenied(SojournError):
+    """Who acts here may not do this.
+
+    Args:
+        principal: Who.
+        detail: Why not, for the log.
+    """
+
+    def __init__(self, principal: str, detail: str) -> None:
+        super().__init__(f"{principal!r} may not do this: {detail}")
+        self.principal = principal
+        self.detail = detail
+
+
+class OffloadFull(SojournError):
+    """As many calls wait for a thread or process as may: nothing of this one was begun; answer 503 and try later.
+
+    Args:
+        pool: ``thread`` or ``process``.
+        waiting: How many wait.
+    """
+
+    def __init__(self, pool: str, waiting: int) -> None:
+        super().__init__(f"{waiting} calls wait for a {pool} already, and no more may")
+        self.pool = pool
+        self.waiting = waiting
+
+
+class WorkerDied(SojournError):
+    """The process that did offloaded work ended in the middle of it, such as by a signal or lack of memory."""
 
 
 class ErrandError(SojournError):

@@ -14,6 +14,7 @@ __all__ = [
     "AcceptPaused",
     "AcceptResumed",
     "ApplicationFailed",
+    "CallerDeadline",
     "ConfigChanged",
     "ConnectionEnded",
     "ConnectionGrewOld",
@@ -35,6 +36,7 @@ __all__ = [
     "RestartFailed",
     "ServerStarted",
     "ServerStopped",
+    "TaskFailed",
     "TaskSurvived",
     "WebSocketOpened",
     "WorkerEnded",
@@ -168,6 +170,37 @@ class DeadlineMissed(NamedTuple):
     deadline: str
     seconds: float
     path: str
+
+
+class CallerDeadline(NamedTuple):
+    """A request came with a deadline of its caller.
+
+    Attributes:
+        connection: Its connection.
+        header: Which header said so.
+        seconds: How long the caller waits; 0.0 for no longer.
+        outcome: ``bound``; ``refused``, because nothing was left; ``let_through``, because too many were refused; or
+            ``dark``, because deadlines are only counted.
+    """
+
+    connection: int
+    header: str
+    seconds: float
+    outcome: str
+
+
+class TaskFailed(NamedTuple):
+    """A task that nobody awaits ended with an error, or left something behind that it must not.
+
+    Attributes:
+        name: The task's name.
+        owner: What it belonged to, such as ``connection 12 GET /slow``.
+        error: What it raised.
+    """
+
+    name: str
+    owner: str
+    error: BaseException
 
 
 class TaskSurvived(NamedTuple):
@@ -488,8 +521,10 @@ Event = (
     | ConnectionGrewOld
     | ConnectionEnded
     | RequestEnded
+    | CallerDeadline
     | WebSocketOpened
     | DeadlineMissed
+    | TaskFailed
     | TaskSurvived
     | ApplicationFailed
     | LoopStalled

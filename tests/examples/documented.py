@@ -198,6 +198,55 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 #: The checks by the name of their example.
+def check_deadline(names: Names) -> None:
+    with serving(names["app"]) as url:
+        found = httpx.get(f"{url}/orders/1").json()
+        assert found["order"] == 1
+        assert 1.0 < found["left"] <= 2.0
+        late = httpx.get(f"{url}/orders/13")
+        page = (DOCS / "how-to" / "deadlines-that-flow.md").read_text()
+        (shown,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+        assert json.loads(shown).items() <= late.json().items()
+
+
+class _Slow:
+    """A cache that hangs, a connection whose return takes a moment."""
+
+    returned = False
+
+    async def get(self, item: str) -> str:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    async def write(self) -> None:
+        await self.get("")
+
+    async def give_back(self) -> None:
+        await asyncio.sleep(0.05)
+        self.returned = True
+
+
+class _Quick:
+    async def get(self, item: str) -> str:
+        return f"price of {item}"
+
+
+def check_shielded(names: Names) -> None:
+    connection = _Slow()
+
+    async def main() -> None:
+        async with sojourn.deadline(0.02):
+            await names["save"](connection)
+
+    with pytest.raises(sojourn.DeadlineExceeded):
+        asyncio.run(main())
+    assert connection.returned
+
+
+def check_budget(names: Names) -> None:
+    assert asyncio.run(names["price"](_Slow(), _Quick(), "tea")) == "price of tea"
+
+
 CHECKS: Final[dict[str, Callable[[Names], None]]] = {
     name.removeprefix("check_").replace("_", "-"): check
     for name, check in list(globals().items())

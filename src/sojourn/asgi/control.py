@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sojourn.asgi.callers import RequestLimit
     from sojourn.net.connection import Connection
 
 __all__ = ["RequestControl"]
@@ -47,6 +48,10 @@ class RequestControl(ABC):
     @abstractmethod
     def remaining(self) -> float | None:
         """Seconds until the handler deadline or, before the answer, the response_start deadline; None for none."""
+
+    def bound(self) -> RequestLimit | None:
+        """What bounds it now, for :func:`sojourn.remaining`; None when nothing does."""
+        return None
 
     @abstractmethod
     def set_timeout(self, name: str, seconds: float | None) -> None:

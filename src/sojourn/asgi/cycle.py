@@ -8,6 +8,7 @@ the connection.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -19,8 +20,8 @@ from sojourn.asgi.scope import route_of
 from sojourn.asgi.site import CURRENT
 from sojourn.clock import NEVER
 from sojourn.ending import Ending, How, Phase
-from sojourn.errors import ApplicationError, ClientDisconnected
-from sojourn.events import ApplicationFailed, RequestEnded
+from sojourn.errors import ApplicationError, ClientDisconnected, DeadlineExceeded
+from sojourn.events import ApplicationFailed, DeadlineMissed, RequestEnded
 from sojourn.typing import Message
 from sojourn.wire.http1.response import LAST_CHUNK, ResponseHead, chunk, interim, last_chunk
 
@@ -223,6 +224,8 @@ class HttpCycle(Inbound):
             # What most answers are: nothing to add but the date.
             data = b"".join((head.data, site.ticker.date, b"\r\n", body))
         else:
+            if self.status == 500 and self._late():
+                return
             data = self._head_bytes(len(body))
             if self._remaining is not None and self._remaining != len(body) and not self._no_body:
                 raise ApplicationError(f"the body has {len(body)} bytes, Content-Length said {self._remaining}")
@@ -248,6 +251,8 @@ class HttpCycle(Inbound):
         connection = self._connection
         if self._lost:
             raise self._gone()
+        if self.status == 500 and self._late():
+            raise ClientDisconnected("application_deadline")
         self._write(self._head_bytes(length))
         self.stage = 2
         self._handler.armed = True
@@ -396,11 +401,30 @@ class HttpCycle(Inbound):
             if self._ending is None:
                 self._tell_failure("error_after_response", error)
             return
-        if isinstance(error, ApplicationError):
+        if isinstance(error, DeadlineExceeded) and self.stage < 2:
+            self._missed(error)
+        elif isinstance(error, ApplicationError):
             mismatch = "Content-Length said" in str(error)
             self._app_failed("response_content_length_mismatch" if mismatch else "invalid_response", error)
         else:
             self._app_failed("app_error_before_head" if self.stage < 2 else "error_after_starting_response", error)
+
+    def _late(self) -> bool:
+        """Whether this answer of 500 is about a missed deadline; then 504 is sent in its place.
+
+        Frameworks answer an exception that nobody handles while they handle it.
+        """
+        error = sys.exc_info()[1]
+        if isinstance(error, DeadlineExceeded):
+            self._missed(error)
+            return True
+        return False
+
+    def _missed(self, error: DeadlineExceeded) -> None:
+        connection = self._connection
+        if DeadlineMissed in connection.runtime.bus.observers:
+            connection.runtime.bus.emit(DeadlineMissed(connection.id, "application", error.seconds, connection.path))
+        self.fail(Ending("application_deadline", Phase.HANDLER, How.TIMEOUT, error.deadline), 504)
 
     def _app_failed(self, reason: str, error: BaseException) -> None:
         self._tell_failure(reason, error)
@@ -434,8 +458,12 @@ class HttpCycle(Inbound):
             details = {"deadline": ending.detail} if ending.how is How.TIMEOUT else {}
             hidden = status == 500  # what went wrong inside is for the log, not for the client
             text = ending.row.advice if hidden or details else ending.detail or ending.row.advice
-            retry = [(b"retry-after", b"%d" % handler.site.config.limits.retry_after)] if status == 503 else []
-            headers, body = problem(status, ending.reason, text, retry, **details)
+            extra = []
+            if status == 503:
+                extra = [(b"retry-after", b"%d" % handler.site.config.limits.retry_after)]
+            elif hasattr(self, "caller"):
+                extra = [(b"deadline-expired", b"1")]
+            headers, body = problem(status, ending.reason, text, extra, **details)
             if status in (408, 413, 503):
                 self.keep_alive = False
             self.status = status
@@ -500,9 +528,13 @@ class HttpCycle(Inbound):
         return self._handler.site.work.attend(coroutine, name, self.owner)
 
     @property
+    def title(self) -> str:
+        return f"{self.scope['method']} {self.scope['path']}"
+
+    @property
     def owner(self) -> str:
         """What the task belongs to, for reports."""
-        return f"connection {self._connection.id} {self.scope['method']} {self.scope['path']}"
+        return f"connection {self._connection.id} {self.title}"
 
     def client_left(self, ending: Ending) -> None:
         """The client is gone: receive() says so, send() raises; after ``disconnect_grace`` the task is cancelled."""

@@ -17,6 +17,7 @@ from sojourn.wire.http1.parser import RequestParser
 from sojourn.wire.http1.reader import RequestReader
 
 if TYPE_CHECKING:
+    from sojourn.asgi.callers import Callers
     from sojourn.asgi.site import Site
 
 __all__ = ["HttpHandler"]
@@ -161,10 +162,23 @@ class HttpHandler(Handler):
             self.closing = True
         if site.routes is not None:
             cycle.overrides = site.routes.match(scope["method"], scope["path"])
+        if head.deadline and site.callers is not None and not self._bound(cycle, site.callers):
+            return
         if not site.guarded:
             self.start(cycle)
         else:
             self._admit(cycle)
+
+    def _bound(self, cycle: HttpCycle, callers: Callers) -> bool:
+        """Bound a request by what its caller says. Returns whether it is worth beginning."""
+        header, seconds = callers.judge(self.connection, cycle.scope["headers"])
+        if seconds <= 0.0:
+            cycle.caller = header
+            cycle.fail(Ending("caller_deadline_passed", Phase.QUEUED, How.TIMEOUT, header), 504)
+            return False
+        if seconds < NEVER:
+            cycle.hurry(header, seconds)
+        return True
 
     def body_received(self, data: bytes) -> None:
         """A piece of a request body arrived."""
@@ -254,7 +268,8 @@ class HttpHandler(Handler):
             connection.runtime.wheel.sooner(connection, moment)
         if site.handler_timeout is not None or overrides is not None:
             self.armed = True
-            connection.arm("handler", cycle.timeout("handler"))
+            if connection.due.handler == NEVER:  # that of its caller has run since it came
+                connection.arm("handler", cycle.timeout("handler"))
         cycle.task = site.work.start(cycle.run())
 
     def start_queued(self, cycle: HttpCycle) -> None:
@@ -410,8 +425,7 @@ class HttpHandler(Handler):
             case "handler":
                 due.handler = NEVER
                 if cycle is not None:
-                    phase = Phase.HANDLER if cycle.stage < 2 else Phase.RESPONSE
-                    self._time_out(cycle, Ending("handler_deadline", phase, How.TIMEOUT, slot), 504)
+                    self._handler_is_late(cycle)
             case "queue":
                 due.queue = NEVER
                 self._leave_queue(cycle)
@@ -438,7 +452,11 @@ class HttpHandler(Handler):
 
     def length_of(self, deadline: str) -> float:
         cycle = self._cycle
-        length = cycle.timeout(deadline) if cycle is not None and deadline in REQUEST_TIMEOUTS else None
+        length = None
+        if cycle is not None:
+            if deadline == getattr(cycle, "caller", ""):
+                deadline = "handler"
+            length = cycle.timeout(deadline) if deadline in REQUEST_TIMEOUTS else None
         return super().length_of(deadline) if length is None else length
 
     @property
@@ -459,6 +477,15 @@ class HttpHandler(Handler):
         connection.missed(ending)
         cycle.fail(ending, status)
         cycle.cancel(ending.reason)
+
+    def _handler_is_late(self, cycle: HttpCycle) -> None:
+        phase = Phase.RESPONSE if cycle.stage >= 2 else Phase.HANDLER if cycle.begun else Phase.QUEUED
+        header = getattr(cycle, "caller", "")
+        word = "handler_deadline" if not header else "caller_deadline" if cycle.begun else "caller_deadline_passed"
+        if not cycle.begun and self.site.slots is not None:
+            self.connection.due.queue = NEVER
+            self.site.slots.forget(cycle)
+        self._time_out(cycle, Ending(word, phase, How.TIMEOUT, header or "handler"), 504)
 
     def _leave_queue(self, cycle: HttpCycle | None) -> None:
         slots = self.site.slots

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from sojourn.asgi.callers import RequestLimit
 from sojourn.asgi.control import RequestControl
 from sojourn.asgi.overrides import Overrides
 from sojourn.clock import NEVER
@@ -51,6 +52,7 @@ class Inbound(RequestControl):
         "_waiters",
         "body_ended",
         "body_taken",
+        "caller",
         "overrides",
         "stage",
         "trace_id",
@@ -71,6 +73,8 @@ class Inbound(RequestControl):
         self.overrides: Overrides | None = None
         #: Why the request can't go on as it should; None while it can.
         self._ending: Ending | None = None
+        #: The header that said how long its caller waits. Set by :meth:`hurry`, so that no other request pays for it.
+        self.caller: str
         self.body_ended = False
         self.body_taken = False
         #: How far the answer is: a ``Stage``, held as a plain int because it is compared for every message.
@@ -251,6 +255,34 @@ class Inbound(RequestControl):
         moment = min(due.handler, due.response_start)
         return None if moment == NEVER else max(0.0, moment - self._connection.runtime.ticker.now)
 
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        raise NotImplementedError
+
+    def bound(self) -> RequestLimit | None:
+        if self.stage == 4:
+            return None
+        connection = self._connection
+        moment, name = connection.due.handler, "handler"
+        if self.stage < 2 and connection.due.response_start < moment:
+            moment, name = connection.due.response_start, "response_start"
+        if moment == NEVER:
+            return None
+        seconds = self.timeout(name)
+        if name == "handler":
+            name = getattr(self, "caller", name)
+        return RequestLimit(connection.runtime.ticker.real(moment), name, seconds or 0.0, self)
+
+    def hurry(self, header: str, seconds: float) -> None:
+        """Its caller waits no longer than so many seconds from now."""
+        own = self.timeout("handler")
+        if own is None or seconds < own:
+            self._own_overrides().timeouts["handler"] = seconds
+            self.caller = header
+            self._handler.armed = True
+            self._connection.arm("handler", seconds)
+
     def set_timeout(self, name: str, seconds: float | None) -> None:
         if name not in REQUEST_TIMEOUTS:
             raise ValueError(f"a request has no timeout {name!r}; there are {', '.join(REQUEST_TIMEOUTS)}")
@@ -259,7 +291,6 @@ class Inbound(RequestControl):
         if self.stage == 4:
             return
         self._own_overrides().timeouts[name] = seconds
-        self._handler.armed = True
         self._handler.armed = True
         if name == "handler" or (name == "response_start" and self.stage < 1):
             self._connection.arm(name, seconds)

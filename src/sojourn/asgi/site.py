@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from sojourn.asgi.callers import Callers
 from sojourn.asgi.overrides import RouteTable
 from sojourn.asgi.probes import Probes
 from sojourn.asgi.problem import problem
@@ -17,6 +17,8 @@ from sojourn.config import Config, Limits
 from sojourn.ending import Ending
 from sojourn.net.runtime import Runtime
 from sojourn.policy.admission import Slots
+from sojourn.scopes.budget import BUDGETS, Budgets
+from sojourn.scopes.deadline import REQUEST
 from sojourn.scopes.work import Work
 from sojourn.typing import ASGIApp, Headers, Scope
 from sojourn.wire.deflate import DeflateParams, Deflater, DeflateSettings, Inflater
@@ -25,6 +27,8 @@ from sojourn.wire.http1.parser import ParserPool
 from sojourn.wire.http1.response import ResponseRenderer
 
 if TYPE_CHECKING:
+    from contextvars import ContextVar
+
     from sojourn.asgi.control import RequestControl
     from sojourn.asgi.cycle import HttpCycle
     from sojourn.net.connection import Connection
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["CURRENT", "Meter", "Site"]
 
 #: The request that runs in the present context.
-CURRENT: Final[ContextVar[RequestControl]] = ContextVar("sojourn_request")
+CURRENT: Final = cast("ContextVar[RequestControl]", REQUEST)
 
 
 class Meter(Protocol):
@@ -77,6 +81,8 @@ class Site:
         "_codecs",
         "app",
         "asgi",
+        "budgets",
+        "callers",
         "config",
         "control",
         "date_header",
@@ -151,6 +157,9 @@ class Site:
         #: What the application sees of the server; known in the context of everything the server runs.
         self.control = ServerControl(config.drain)
         runtime.context.run(CURRENT_SERVER.set, self.control)
+        #: How long each dependency may take; empty until who has read the settings fills it.
+        self.budgets = Budgets({})
+        runtime.context.run(BUDGETS.set, self.budgets)
         #: Whether a drain has begun; serving goes on for now.
         self.noticed = False
         #: Whether nobody new comes any more: answers then say ``Connection: close``.
@@ -199,6 +208,8 @@ class Site:
         self.server_header = config.log.server_header
         #: Whether the server adds just a Date to a response head.
         self.plain = self.date_header and not self.server_header
+        #: What callers say of their deadlines; None when nobody is believed.
+        self.callers = Callers(config) if config.deadlines.accept and config.proxy.trusted else None
 
     def _limit(self, limits: Limits) -> None:
         """Follow ``limits.requests``. Once there are slots they stay, because requests that hold one give it back."""

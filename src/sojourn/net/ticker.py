@@ -140,6 +140,10 @@ class Ticker:
         self._turn = None
         self.__class__ = Ticker
 
+    def real(self, moment: float) -> float:
+        """A moment of served time as one of the monotonic clock, if nothing stalls until then."""
+        return self._last + (moment - self.now)
+
     def call_later(self, delay: float, callback: Callable[[], None]) -> Call:
         """Call a function after ``delay`` seconds of served time, and up to two ticks more; for rare things."""
         call = Call(self.now + self._tick + delay, callback)  # the hand is up to a tick behind: never early

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 from sojourn.bus import Bus
 from sojourn.clock import NEVER
 from sojourn.events import TaskSurvived
+from sojourn.scopes.aborts import abort_all
 
 T = TypeVar("T")
 
@@ -278,6 +279,8 @@ class Work:
             seconds = now - case.since
             self._bus.emit(TaskSurvived(task.get_name(), case.owner, case.cause, seconds, stack_of(task), False))
             return
+        if case.cancelled:
+            abort_all(task)
         case.due = case.since + LADDER[case.cancelled]
         case.cancelled += 1
         task.cancel(case.cause)

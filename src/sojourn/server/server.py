@@ -30,6 +30,7 @@ from sojourn.observe.log.install import Installed, install
 from sojourn.observe.metrics.memory import Block
 from sojourn.observe.metrics.meter import Meter
 from sojourn.policy.drain import quick
+from sojourn.scopes.alarms import alarms
 from sojourn.scopes.work import Work
 from sojourn.server.diagnosis import Diagnosis
 from sojourn.server.importer import load_app
@@ -37,6 +38,7 @@ from sojourn.server.lifecycle import Shutdown
 from sojourn.server.process import event_loop_factory, run_server, tune_collector
 from sojourn.server.reception import Reception
 from sojourn.server.report import Report, write_report
+from sojourn.server.settings.budgets import read_budgets
 from sojourn.server.solo import Solo
 from sojourn.server.workers.siblings import Siblings
 from sojourn.typing import ASGIApp
@@ -120,6 +122,10 @@ class Server:
             self.work = work = Work(loop, ticker, self.bus, runtime.context)
             self.site = site = Site(self._app, runtime, work, config, Reception.reads(config.proxy))
             site.followers = self.followers
+            self.followers.append(self._read_budgets)
+            self._read_budgets(config)
+            self._alarms = alarms()
+            self._alarms.report = self.bus.emit
             self.diagnosis = Diagnosis(site, self._block)
             self.diagnosis.gauges += self._gauges
             reception = Reception(site, self._siblings)
@@ -224,6 +230,11 @@ class Server:
             self.diagnosis.close()
         if hasattr(self, "runtime"):
             self.runtime.ticker.stop()
+        if hasattr(self, "_alarms"):
+            self._alarms.report = None
+
+    def _read_budgets(self, config: Config) -> None:
+        self.site.budgets.seconds = read_budgets(config.deadlines.budgets)
 
     async def __aenter__(self) -> Server:
         await self.start()

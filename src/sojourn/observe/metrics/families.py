@@ -119,6 +119,7 @@ FAMILIES: Final = (
     _histogram("handshake_duration_seconds", "TLS from accept; WebSocket from its request.", _SHORT, "kind"),
     _counter("bytes_total", "Bytes received (in) and handed to the kernel (out).", "direction", known=_WAYS),
     _counter("deadlines_missed_total", "Deadlines that passed and ended something.", "deadline"),
+    _counter("caller_deadlines_total", "Requests that brought a deadline, by what followed.", "outcome"),
     _gauge("buffered_bytes", "Bytes that wait for clients that are behind."),
     _gauge("outbox_high_bytes", "Most bytes that waited for one client, lately.", join=Join.MAX),
     _gauge("connections_behind", "Connections whose client does not take what waits for it."),

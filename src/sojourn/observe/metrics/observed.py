@@ -11,6 +11,7 @@ from sojourn.ending import REASONS
 from sojourn.events import (
     AcceptPaused,
     AcceptResumed,
+    CallerDeadline,
     ConfigChanged,
     ConnectionEnded,
     DeadlineMissed,
@@ -56,6 +57,7 @@ class Observed:
         self._forget: list[Callable[[], None]] = [
             bus.observe(ConnectionEnded, self._connection_ended),
             bus.observe(DeadlineMissed, self._deadline_missed),
+            bus.observe(CallerDeadline, self._caller_deadline),
             bus.observe(LoopStalled, self._stalled),
             bus.observe(TaskSurvived, self._survived),
             bus.observe(LeakFound, self._leak),
@@ -95,6 +97,9 @@ class Observed:
 
     def _deadline_missed(self, event: DeadlineMissed) -> None:
         self._meter.count("deadlines_missed_total", deadline=event.deadline)
+
+    def _caller_deadline(self, event: CallerDeadline) -> None:
+        self._meter.count("caller_deadlines_total", outcome=event.outcome)
 
     def _stalled(self, event: LoopStalled) -> None:
         self._meter.count("loop_stalls_total", cause=event.cause or "unknown")

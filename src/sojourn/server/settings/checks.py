@@ -86,7 +86,13 @@ def _of_lists(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _of_others(config: Config) -> Iterator[tuple[str, str]]:
-    """What is heard of from outside: the admin listener, the registry."""
+    """What is heard of from outside: the admin listener, the registry; and budgets."""
+    if config.deadlines.reject_share > 1:
+        yield "deadlines.reject_share", f"{config.deadlines.reject_share:g} is no share: write 0 to 1"
+    if config.deadlines.budgets:
+        from sojourn.server.settings.budgets import read_budgets
+
+        yield from _refused(lambda: read_budgets(config.deadlines.budgets))
     if config.admin.bind is not None:
         from sojourn.server.admin.place import admin_config
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from sojourn.server.settings.keys import Key, Kind
 
-__all__ = ["bounds", "display", "read", "wanted"]
+__all__ = ["bounds", "display", "duration", "read", "wanted"]
 
 _NUMBER: Final = re.compile(r"([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z/]*)")
 
@@ -75,6 +75,13 @@ def read(key: Key, raw: object) -> object:
         shown = "this" if key.secret else repr(raw)
         raise ValueError(f"{shown} is not {wanted(key)}")
     return value
+
+
+def duration(text: str) -> float | None:
+    """Seconds of a duration such as ``50ms``; None when it is none."""
+    match = _NUMBER.fullmatch(text.strip())
+    factor = _DURATIONS.get(match[2]) if match else None
+    return float(match[1]) * factor[0] / factor[1] if match and factor else None
 
 
 def wanted(key: Key) -> str:

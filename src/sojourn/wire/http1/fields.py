@@ -32,6 +32,7 @@ class Kind(IntEnum):
     TE_TRAILERS = 10
     FORWARDED = 11
     KEEP_ALIVE = 12
+    DEADLINE = 13
 
 
 #: ((name, value), kind)
@@ -85,6 +86,8 @@ def _kind(name: bytes, value: bytes) -> Kind:
             return Kind.TE_TRAILERS if b"trailers" in tokens else Kind.ORDINARY
         case b"forwarded" | b"x-forwarded-for" | b"x-forwarded-proto" | b"x-forwarded-host" | b"x-forwarded-port":
             return Kind.FORWARDED
+        case b"request-timeout-ms" | b"grpc-timeout" | b"x-envoy-expected-rq-timeout-ms":
+            return Kind.DEADLINE
     return Kind.ORDINARY
 
 

@@ -41,6 +41,7 @@ class RequestParser:
         expect_continue: Whether it waits for 100 (Continue).
         te_trailers: Whether it accepts trailers.
         forwarded: Whether a proxy says something about the client.
+        deadline: Whether the client says how long it will wait.
         special: Whether a header other than Host means something for the framing or the connection.
         host: Value of Host; None in HTTP/1.0 without one.
         ended: Whether the whole message has been read.
@@ -53,6 +54,7 @@ class RequestParser:
         "_parser",
         "chunked",
         "content_length",
+        "deadline",
         "ended",
         "expect_continue",
         "forwarded",
@@ -191,7 +193,7 @@ class RequestParser:
         """Nothing unusual was said yet. Most requests say nothing unusual, and need no forgetting."""
         self.special = self._close = False
         self.upgrade = self.expect_continue = self.te_trailers = self.chunked = False
-        self.forwarded = False
+        self.forwarded = self.deadline = False
         self.content_length = None
 
     def _special(self, value: bytes, kind: Kind, keep_alive: bool) -> bool:
@@ -223,6 +225,8 @@ class RequestParser:
                 self.te_trailers = True
             case Kind.FORWARDED:
                 self.forwarded = True
+            case Kind.DEADLINE:
+                self.deadline = True
         return keep_alive
 
     def _upgraded(self, lines: list[bytes]) -> None:

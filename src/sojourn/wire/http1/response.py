@@ -89,6 +89,8 @@ _COMMON: Final = frozenset(
     b"access-control-allow-headers access-control-allow-credentials access-control-max-age".split()
 )
 _REMEMBERED_HEADS = 512
+#: Without a body, or perhaps about a missed deadline: an answer of these is looked at twice.
+_SPECIAL_STATUSES: Final = (204, 304, 500)
 
 
 class ResponseRenderer:
@@ -156,7 +158,9 @@ class ResponseRenderer:
         if data.count(b"\n") != count or data.count(b"\r") != count or b"\0" in data:
             raise ApplicationError("a header value holds CR, LF or NUL (RFC 9110 section 5.5)")
         event_stream = b"text/event-stream" in data
-        return ResponseHead(data, content_length, close, date, close or date or status in (204, 304), event_stream)
+        return ResponseHead(
+            data, content_length, close, date, close or date or status in _SPECIAL_STATUSES, event_stream
+        )
 
     def _learn(self, name: bytes) -> int:
         meaning = _meaning(name)

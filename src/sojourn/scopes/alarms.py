@@ -1,0 +1,145 @@
+"""All deadlines of an event loop behind one of its timers.
+
+A timer of the loop's own for each deadline costs a microsecond on asyncio, five on uvloop, and asyncio clears away
+cancelled ones in one go, during which it does nothing else. Here setting one is a push on a heap, and leaving in time
+costs nothing: who has left is skipped when its moment comes, or swept when there are more of them than of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Any, Final, Protocol
+
+from sojourn.clock import NEVER, Clock, SystemClock
+from sojourn.events import TaskSurvived
+
+__all__ = ["Alarms", "Ringing", "alarms"]
+
+#: Seconds by which a moment may be early: loops round their timers to the nearest millisecond.
+_EARLY: Final = 0.0005
+#: Seconds late: the loop stood still. What arrived meanwhile is read first, for so long, before anything is judged.
+_STALL: Final = 0.25
+_READING: Final = 0.01
+#: So many who have left are not worth a sweep.
+_FEW: Final = 64
+
+Report = Callable[[TaskSurvived], None]
+
+
+class Ringing(Protocol):
+    """Something with a moment."""
+
+    left: bool
+
+    def ring(self, now: float) -> float:
+        """The moment has come. Returns the next one, or NEVER."""
+
+
+class Alarms:
+    """The deadlines of one event loop.
+
+    Args:
+        loop: Whose thread calls everything here.
+        clock: Where time comes from.
+    """
+
+    __slots__ = ("_due", "_gone", "_heap", "_numbers", "_patient", "_timer", "clock", "loop", "report")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock | None = None) -> None:
+        self.loop = loop
+        self.clock: Clock = clock or SystemClock()
+        self._heap: list[tuple[float, int, Ringing]] = []
+        self._numbers = count()
+        #: How many of the heap have left.
+        self._gone = 0
+        self._timer: asyncio.TimerHandle | None = None
+        #: When the timer rings.
+        self._due = NEVER
+        self._patient = True
+        #: Told of tasks that outlive a deadline; None: the loop's exception handler is.
+        self.report: Report | None = None
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._gone
+
+    def add(self, moment: float, ringing: Ringing) -> None:
+        """Ring at a moment of the clock, in seconds, and again whenever :meth:`Ringing.ring` says."""
+        heappush(self._heap, (moment, next(self._numbers), ringing))
+        if moment < self._due:
+            self._set(moment)
+
+    def replace(self, moment: float, ringing: Ringing) -> None:
+        """Ring at another moment than before."""
+        self._heap = [entry for entry in self._heap if entry[2] is not ringing]
+        heapify(self._heap)
+        self.add(moment, ringing)
+
+    def leave(self) -> None:
+        """One of those that were added has ``left`` before its moment."""
+        self._gone = gone = self._gone + 1
+        if gone > _FEW and gone * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if not entry[2].left]
+            heapify(self._heap)
+            self._gone = 0
+
+    def tell(self, event: TaskSurvived) -> None:
+        """A task outlives its deadline, or has ended after it was told of."""
+        if self.report is not None:
+            self.report(event)
+            return
+        state = "ended at last" if event.ended else "does not end"
+        message = f"task {event.name!r} {state} {event.seconds:.1f} s after it was cancelled: {event.cause}"
+        self.loop.call_exception_handler({"message": f"{message}\n{event.stack}" if event.stack else message})
+
+    def _set(self, moment: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = moment
+        self._timer = self.loop.call_later(max(0.0, moment - self.clock.monotonic()), self.ring)
+
+    def ring(self) -> None:
+        """Called by the loop; tests call it after moving a ManualClock."""
+        now = self.clock.monotonic()
+        if now - self._due > _STALL and self._patient:
+            self._patient = False
+            self._timer = self.loop.call_later(_READING, self.ring)
+            return
+        self._patient = True
+        self._timer, self._due = None, NEVER
+        while self._heap and self._heap[0][0] - _EARLY <= now:
+            ringing = heappop(self._heap)[2]
+            if ringing.left:
+                self._gone -= 1
+                continue
+            following = ringing.ring(now)  # which may break what others wait for, so that they leave
+            if following < NEVER:
+                heappush(self._heap, (following, next(self._numbers), ringing))
+        if self._heap and self._heap[0][0] < self._due:
+            self._set(self._heap[0][0])
+
+
+class _Thread(threading.local):
+    """What a thread's event loop has."""
+
+    alarms: Any = None
+
+
+#: Not a registry: it forgets one loop's when another runs in the same thread; those that are set ring all the same.
+_THREAD: Final = _Thread()
+
+
+def alarms() -> Alarms:
+    """Those of the running event loop.
+
+    Raises:
+        RuntimeError: No loop runs in this thread.
+    """
+    loop = asyncio.get_running_loop()
+    found: Alarms | None = _THREAD.alarms
+    if found is None or found.loop is not loop:
+        found = _THREAD.alarms = Alarms(loop)
+    return found
