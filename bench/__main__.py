@@ -13,7 +13,20 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from bench import build, machine, report
-from bench.figures import FIGURES, IDLE, LIFE, THROUGHPUT, collector, diagnostics, dumps, idle, life, throughput
+from bench.figures import (
+    DEADLINES,
+    FIGURES,
+    IDLE,
+    LIFE,
+    THROUGHPUT,
+    collector,
+    deadlines,
+    diagnostics,
+    dumps,
+    idle,
+    life,
+    throughput,
+)
 from bench.gates import GATES
 from bench.process import BenchError
 from bench.results import Results
@@ -97,6 +110,8 @@ def measure(args: argparse.Namespace, results: Results, say: Callable[[str], Non
         diagnostics.run(catalogue(ws)["sojourn"], args.rounds, args.seconds, results, say)
     if "dumps" in args.only:
         dumps.run(catalogue(ws)["sojourn"], args.idle_rounds, results, say)
+    if set(args.only) & set(DEADLINES):
+        deadlines.run(args.only, 3, results, say)
     if "collector" in args.only:
         collector.run(catalogue(ws)["sojourn"], args.idle_rounds, results, say)
     life.run(specs, [name for name in LIFE if name in args.only], args.idle_connections, args.idle_rounds, results, say)

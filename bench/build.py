@@ -52,6 +52,17 @@ def gin() -> str:
     return str(target)
 
 
+def overshoot() -> str:
+    """Path of the compiled Go side of the figure ``overshoot``."""
+    if not shutil.which("go"):
+        raise BenchError("go is not installed (Debian: golang-go)")
+    source, target = BENCH / "apps" / "overshoot.go", BUILD / "overshoot"
+    if _stale(target, source):
+        BUILD.mkdir(exist_ok=True)
+        _compile(["go", "build", "-o", str(target), str(source)], {"GO111MODULE": "off", "GOPATH": GOPATH})
+    return str(target)
+
+
 def wrk() -> str:
     """Path of wrk."""
     found = shutil.which("wrk")

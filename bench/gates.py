@@ -9,7 +9,7 @@ from bench.results import Results, Span
 
 @dataclass(frozen=True)
 class Gate:
-    """`figure` of sojourn against `peer`: at least or at most `bound`.
+    """`figure` of sojourn against `peer`: at least or at most `bound`. Without a peer, the figure itself.
 
     With `cost` it is the share of throughput that sojourn loses against `peer`, for what `cost` says.
     """
@@ -24,6 +24,8 @@ class Gate:
         """The measured ratio, or the measured cost."""
         if self.cost:
             return results.cost(self.figure, "sojourn", self.peer)
+        if not self.peer:
+            return results.span(self.figure, "sojourn")
         return results.ratio(self.figure, "sojourn", self.peer)
 
     def met(self, results: Results) -> bool | None:
@@ -47,4 +49,7 @@ GATES = (
     Gate("idle_http", "uvicorn", "<=", 0.7),
     Gate("idle_ws", "uvicorn", "<=", 0.45),
     Gate("idle_cpu", "uvicorn", "<=", 0.6),
+    Gate("overshoot", "asyncio", "<=", 1.0),
+    Gate("overshoot_asyncio", "asyncio", "<=", 1.0),
+    Gate("rearm", "", "<=", 0.2),
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.figures import FIGURES, THROUGHPUT, Figure
+from bench.figures.deadlines import KINDS
 from bench.figures.diagnostics import FLAGS as WATCHED
 from bench.gates import GATES
 from bench.results import Results, Span
@@ -47,7 +48,7 @@ def gates(results: Results) -> list[str]:
     rows = []
     for gate in GATES:
         found, met = gate.span(results), gate.met(results)
-        against = f"cost of {gate.cost}" if gate.cost else f"sojourn / {gate.peer}"
+        against = f"cost of {gate.cost}" if gate.cost else f"sojourn / {gate.peer}" if gate.peer else "sojourn"
         shape = ".1%" if gate.cost else ".2f"
         measured = f"{found.median:{shape}} ({found.low:{shape}} to {found.high:{shape}})" if found else "-"
         bound = f"{gate.sign} " + (f"{gate.bound:.0%}" if gate.cost else f"{gate.bound:.2f}")
@@ -140,7 +141,7 @@ def markdown(results: Results, facts: Mapping[str, Any], servers: list[str]) -> 
         "",
     ]
     lines += [LEGEND, ""]
-    lines += figures(results, [*servers, *(name for name in WATCHED if name not in servers)])
+    lines += figures(results, [*servers, *(name for name in (*WATCHED, *KINDS) if name not in servers)])
     for figure in SETTINGS:
         lines += settings(results, figure)
     if results.errors:

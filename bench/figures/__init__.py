@@ -31,9 +31,13 @@ FIGURES = {
         Figure("drain", "From SIGTERM to exit with 5,000 idle WebSockets, without notice and spread", "s", 2),
         Figure("diagnostics", "Plain GET, everything watched and /metrics read once a second", "requests/s"),
         Figure("dumps", "A look at 10,000 tasks and 5,000 WebSockets", "ms", 1),
+        Figure("overshoot", "How late 2,000 missed deadlines of 100 ms are noticed, processor 80% busy, P99", "ms", 2),
+        Figure("overshoot_asyncio", "The same on asyncio's own event loop", "ms", 2),
+        Figure("rearm", "Arming a deadline again, 100,000 connections", "us", 3),
         Figure("collector", "Latency with 20,000 idle tasks, by the collector's thresholds", "ms", 2),
     )
 }
 THROUGHPUT = ("get", "get7", "post", "echo", "get1000")
 LIFE = ("connect", "balance", "drain")
+DEADLINES = ("overshoot", "overshoot_asyncio", "rearm")
 IDLE = ("idle_http", "idle_ws", "idle_cpu")

@@ -13,8 +13,16 @@
     ├── DeadlineExceeded       a named deadline passed; also a TimeoutError
     ├── SecurityContextError   nobody acts here, or an identity was entered or left where it must not be: deny
     ├── AccessDenied           who acts here may not do this
+    ├── AuthenticationError    who asks could not prove who it is; says what failed, with the status of the answer
     ├── OffloadFull            as much work waits for a thread or process as may
     ├── WorkerDied             the process that did offloaded work ended in the middle of it
+    ├── GuardRefused           a guard did not let a call through, and nothing was done; says when to try again
+    │   ├── CircuitOpen        the dependency fails: it is not called for a while
+    │   ├── BulkheadFull       as many calls run, and wait, as may
+    │   └── WorkersFull        as many jobs run, and wait, as may
+    ├── RateLimited            somebody came too often; carries the answer, and when to try again
+    ├── RateLimitsUnavailable  nobody can say whether a request is within its limits, and it was told to refuse then
+    ├── RouteError             a route that can't be defined, or an address that can't be built
     └── ErrandError            a question to a running server that can't be answered; carries a status
 
 Each message says what happened and, where it helps, what to do. Foreign errors are translated once, at the seam.
@@ -22,25 +30,34 @@ Each message says what happened and, where it helps, what to do. Foreign errors 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 __all__ = [
     "AccessDenied",
     "ApplicationError",
+    "AuthenticationError",
     "BindError",
+    "BulkheadFull",
+    "CircuitOpen",
     "ClientDisconnected",
     "ConfigError",
     "DeadlineExceeded",
     "ErrandError",
+    "GuardRefused",
     "HandshakeError",
     "OffloadFull",
     "ProtocolError",
+    "RateLimited",
+    "RateLimitsUnavailable",
     "RestartLoopError",
+    "RouteError",
     "SecurityContextError",
     "SojournError",
     "StartupError",
     "WebSocketError",
     "WorkerDied",
+    "WorkersFull",
 ]
 
 
@@ -48,6 +65,16 @@ class SojournError(Exception):
     """Base of all errors that Sojourn raises on purpose."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors travel between processes, and are made anew without the arguments that made them.
+        return _revive, (type(self), self.args), self.__dict__
+
+
+def _revive(kind: type[SojournError], args: tuple[Any, ...]) -> SojournError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class ConfigError(SojournError):
@@ -149,20 +176,41 @@ class ClientDisconnected(SojournError, OSError):
         self.reason = reason
 
 
+class Place(Protocol):
+    """Something that was made in a line of code."""
+
+    @property
+    def where(self) -> str:
+        """Which line, such as ``app.py:12 in save``."""
+
+
 class DeadlineExceeded(SojournError, TimeoutError):
     """A named deadline passed.
 
     Args:
         deadline: Name of the deadline, such as ``response_start`` or the name given to ``sojourn.deadline``.
         seconds: Its length in seconds.
-        where: Where it was set, such as ``app.py:12 in save``; "" when that is not known.
+        where: Where it was set, such as ``app.py:12 in save``, or what has that as its ``where``: to find out takes
+            longer than the rest of the error, and few are read. "" when it is not known.
     """
 
-    def __init__(self, deadline: str, seconds: float, where: str = "") -> None:
-        super().__init__(f"deadline {deadline!r} of {seconds:g} s passed" + (f" (set at {where})" if where else ""))
+    def __init__(self, deadline: str, seconds: float, where: str | Place = "") -> None:
+        super().__init__(deadline)  # one argument: OSError takes two for errno and its text
         self.deadline = deadline
         self.seconds = seconds
-        self.where = where
+        self._place = where
+
+    @property
+    def where(self) -> str:
+        """Where it was set; "" when that is not known."""
+        return self._place if isinstance(self._place, str) else self._place.where
+
+    def __str__(self) -> str:
+        where = self.where
+        return f"deadline {self.deadline!r} of {self.seconds:g} s passed" + (f" (set at {where})" if where else "")
+
+    def __reduce__(self) -> tuple[type[DeadlineExceeded], tuple[str, float, str]]:
+        return DeadlineExceeded, (self.deadline, self.seconds, self.where)
 
 
 class SecurityContextError(SojournError):
@@ -183,6 +231,22 @@ class AccessDenied(SojournError):
         self.detail = detail
 
 
+class AuthenticationError(SojournError):
+    """Who asks could not prove who it is. Says what failed, never the credential.
+
+    Args:
+        reason: One word for programs, such as ``token_expired``.
+        detail: What failed, for the client and the log.
+        status: HTTP status of the answer: 401, or 503 when the proof could not be looked at.
+    """
+
+    def __init__(self, reason: str, detail: str, status: int = 401) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.status = status
+
+
 class OffloadFull(SojournError):
     """As many calls wait for a thread or process as may: nothing of this one was begun; answer 503 and try later.
 
@@ -199,6 +263,73 @@ class OffloadFull(SojournError):
 
 class WorkerDied(SojournError):
     """The process that did offloaded work ended in the middle of it, such as by a signal or lack of memory."""
+
+
+class GuardRefused(SojournError):
+    """A guard of outgoing calls did not let one through; nothing was done.
+
+    Args:
+        guard: Name of the guard.
+        detail: Why.
+        retry_after: Seconds after which it may be tried again; None when that is not known.
+    """
+
+    def __init__(self, guard: str, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{guard}: {detail}")
+        self.guard = guard
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class CircuitOpen(GuardRefused):
+    """The dependency fails, or takes too long: it is not called until ``retry_after`` seconds have passed."""
+
+
+class BulkheadFull(GuardRefused):
+    """As many calls run as may, and as many wait; or this one has waited as long as it may."""
+
+
+class WorkersFull(GuardRefused):
+    """As many jobs run as may, and as many wait; or this one has waited as long as it may, or the workers stop."""
+
+
+class RateLimited(SojournError):
+    """Somebody came more often than a quota allows. Carries the whole answer, for whoever answers.
+
+    Args:
+        quotas: Names of the quotas that refuse it.
+        retry_after: Seconds until it would be allowed; infinite when it asks for more than there ever is.
+        headers: Of the answer.
+        body: Of the answer: a problem document.
+    """
+
+    status = 429
+
+    def __init__(self, quotas: Sequence[str], retry_after: float, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(f"more than {' and '.join(quotas)} allows; it would be allowed in {retry_after:.1f} s")
+        self.quotas = tuple(quotas)
+        self.retry_after = retry_after
+        self.headers = dict(headers)
+        self.body = body
+
+
+class RateLimitsUnavailable(SojournError):
+    """Redis does not say whether a request is within its limits, and ``on_failure`` is ``closed``.
+
+    Args:
+        retry_after: Seconds after which it is asked again.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("rate limits can't be looked up at present")
+        self.retry_after = retry_after
+
+
+class RouteError(SojournError):
+    """A route that can't be defined, such as one that is there already, or an address that can't be built.
+
+    The message names the route, and the other one where two do not go together.
+    """
 
 
 class ErrandError(SojournError):

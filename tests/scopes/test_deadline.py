@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import pickle
 import re
 import socket
 import time
@@ -20,7 +22,7 @@ from sojourn.errors import DeadlineExceeded
 from sojourn.events import TaskSurvived
 from sojourn.scopes.aborts import aborting
 from sojourn.scopes.alarms import Alarms, alarms
-from sojourn.scopes.deadline import REQUEST, Limit, current_limit, deadline, free, remaining, timeout_at
+from sojourn.scopes.deadline import REQUEST, Deadline, Limit, current_limit, deadline, free, remaining, timeout_at
 from sojourn.scopes.work import LADDER
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -468,3 +470,37 @@ def test_many_that_are_left_early_take_no_room(run: Any) -> None:
     alive, held = run(main())
     assert alive == 0
     assert held < 200
+
+
+def test_the_error_can_be_pickled_and_still_says_where() -> None:
+    async def main() -> None:
+        async with deadline(0.0, "pickled"):
+            pass
+
+    with pytest.raises(DeadlineExceeded) as caught:
+        asyncio.run(main())
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert "test_deadline.py" in again.where
+
+
+def test_nothing_is_left_for_the_collector(run: Any) -> None:
+    async def main() -> int:
+        gc.collect()
+        for _ in range(20):
+            async with deadline(5.0):
+                pass
+            try:
+                async with deadline(0.001):
+                    await for_ever()
+            except DeadlineExceeded:
+                pass
+        alarms()._heap.clear()  # who has left stands there until its moment
+        alarms()._again.clear()
+        return sum(isinstance(thing, Deadline) for thing in gc.get_objects())
+
+    gc.disable()
+    try:
+        assert run(main()) <= 2
+    finally:
+        gc.enable()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -16,8 +17,9 @@ from typing import Any, Final, Protocol
 
 from sojourn.clock import NEVER, Clock, SystemClock
 from sojourn.events import TaskSurvived
+from sojourn.scopes.work import LADDER
 
-__all__ = ["Alarms", "Ringing", "alarms"]
+__all__ = ["AGAIN", "Alarms", "Ringing", "alarms"]
 
 #: Seconds by which a moment may be early: loops round their timers to the nearest millisecond.
 _EARLY: Final = 0.0005
@@ -26,6 +28,9 @@ _STALL: Final = 0.25
 _READING: Final = 0.01
 #: So many who have left are not worth a sweep.
 _FEW: Final = 64
+
+#: Ring again after the first gap of the ladder. Nearly all have left by then, and need not tell.
+AGAIN: Final = -1.0
 
 Report = Callable[[TaskSurvived], None]
 
@@ -36,7 +41,7 @@ class Ringing(Protocol):
     left: bool
 
     def ring(self, now: float) -> float:
-        """The moment has come. Returns the next one, or NEVER."""
+        """The moment has come. Returns the next one, or NEVER; or AGAIN."""
 
 
 class Alarms:
@@ -47,13 +52,15 @@ class Alarms:
         clock: Where time comes from.
     """
 
-    __slots__ = ("_due", "_gone", "_heap", "_numbers", "_patient", "_timer", "clock", "loop", "report")
+    __slots__ = ("_again", "_due", "_gone", "_heap", "_numbers", "_patient", "_timer", "clock", "loop", "report")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock | None = None) -> None:
         self.loop = loop
         self.clock: Clock = clock or SystemClock()
         self._heap: list[tuple[float, int, Ringing]] = []
         self._numbers = count()
+        #: Those that ring again, with their moments, in order.
+        self._again: deque[tuple[float, Ringing]] = deque()
         #: How many of the heap have left.
         self._gone = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -64,7 +71,7 @@ class Alarms:
         self.report: Report | None = None
 
     def __len__(self) -> int:
-        return len(self._heap) - self._gone
+        return len(self._heap) - self._gone + sum(not ringing.left for _, ringing in self._again)
 
     def add(self, moment: float, ringing: Ringing) -> None:
         """Ring at a moment of the clock, in seconds, and again whenever :meth:`Ringing.ring` says."""
@@ -110,16 +117,24 @@ class Alarms:
             return
         self._patient = True
         self._timer, self._due = None, NEVER
+        again = self._again
+        while again and (again[0][1].left or again[0][0] - _EARLY <= now):
+            ringing = again.popleft()[1]
+            if not ringing.left and (following := ringing.ring(now)) < NEVER:
+                heappush(self._heap, (following, next(self._numbers), ringing))
         while self._heap and self._heap[0][0] - _EARLY <= now:
             ringing = heappop(self._heap)[2]
             if ringing.left:
                 self._gone -= 1
-                continue
-            following = ringing.ring(now)  # which may break what others wait for, so that they leave
-            if following < NEVER:
+            elif (following := ringing.ring(now)) == AGAIN:  # nearly always
+                again.append((now + LADDER[0], ringing))
+            elif following < NEVER:
                 heappush(self._heap, (following, next(self._numbers), ringing))
-        if self._heap and self._heap[0][0] < self._due:
-            self._set(self._heap[0][0])
+        moment = self._heap[0][0] if self._heap else NEVER
+        if again and again[0][0] < moment:
+            moment = again[0][0]
+        if moment < self._due:
+            self._set(moment)
 
 
 class _Thread(threading.local):

@@ -18,7 +18,7 @@ from sojourn.clock import NEVER, SystemClock
 from sojourn.errors import DeadlineExceeded
 from sojourn.events import TaskSurvived
 from sojourn.scopes.aborts import abort_all
-from sojourn.scopes.alarms import alarms
+from sojourn.scopes.alarms import AGAIN, alarms
 from sojourn.scopes.work import LADDER, stack_of
 
 __all__ = [
@@ -113,9 +113,9 @@ class Deadline:
         self._task: asyncio.Task[Any] | None = None
         #: Whether it has an alarm of its own: what is around it in the same task may ring first, and does for both.
         self._armed = False
-        #: How often it has cancelled its task, and which limit it was that was missed.
+        #: How often it has cancelled its task, and which limit was missed; None: this one, which must not hold itself.
         self._cancels = 0
-        self._missed: Limit = self
+        self._missed: Limit | None = None
 
     @property
     def where(self) -> str:
@@ -154,6 +154,8 @@ class Deadline:
         """The earliest of this one, of those around it that are not over, and of the request; None without any."""
         found: Limit | None = self if self.moment < NEVER and not self.left else None
         outer = self._outer
+        if outer is None and self._request is None:
+            return found
         while outer is not None:
             if not outer.left and outer.moment < NEVER and (found is None or outer.moment <= found.moment):
                 found = outer
@@ -207,15 +209,16 @@ class Deadline:
             # If it is late nevertheless, because nothing could run: the result is here, and is not thrown away.
             alarms().leave()
             return
-        cancelling = 0
-        for _ in range(min(cancels, len(LADDER))):
-            cancelling = task.uncancel()
-        if cancels > len(LADDER):
-            self._tell(task, _monotonic(), ended=True)
-        else:
-            alarms().leave()
+        cancelling = task.uncancel()
+        if cancels > 1:
+            for _ in range(1, min(cancels, len(LADDER))):
+                cancelling = task.uncancel()
+            if cancels > len(LADDER):
+                self._tell(task, _monotonic(), ended=True)
+            else:
+                alarms().leave()
         if kind is None or (issubclass(kind, asyncio.CancelledError) and cancelling <= self._cancelling):
-            raise _exceeded(self._missed) from error
+            raise _exceeded(self._missed or self) from error
 
     def ring(self, now: float) -> float:
         """Its moment has come, or that of the next rung of the ladder. Returns when to ring again, or NEVER."""
@@ -228,18 +231,20 @@ class Deadline:
                 # It was the request's, which has answered since, or was given more time.
                 self._armed = limit is not None
                 return NEVER if limit is None else limit.moment
-            self._since, self._missed = now, limit
+            self._since = now
+            if limit is not self:
+                self._missed = limit
         self._cancels = rung + 1
         if rung == len(LADDER):
             self._tell(task, now, ended=False)
             return NEVER
         if rung:
             abort_all(task)
-        task.cancel(f"deadline {self._missed.name}")
-        return self._since + LADDER[rung]
+        task.cancel("deadline")
+        return self._since + LADDER[rung] if rung else AGAIN
 
     def _tell(self, task: asyncio.Task[Any], now: float, *, ended: bool) -> None:
-        missed = self._missed
+        missed = self._missed or self
         cause = f"deadline {missed.name!r} of {missed.seconds:g} s, set at {missed.where}"
         stack = "" if ended else stack_of(task)
         alarms().tell(TaskSurvived(task.get_name(), "deadline", cause, now - self._since, stack, ended))
@@ -290,7 +295,7 @@ def _left_of(limit: Limit | None) -> float | None:
 
 
 def _exceeded(limit: Limit) -> DeadlineExceeded:
-    return DeadlineExceeded(limit.name, limit.seconds, limit.where)
+    return DeadlineExceeded(limit.name, limit.seconds, limit)
 
 
 def deadline(seconds: float | None, name: str = "deadline") -> Deadline:
