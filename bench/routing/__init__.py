@@ -1,0 +1,1 @@
+"""What finding a route costs, by the number of routes."""
