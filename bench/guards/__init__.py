@@ -1,0 +1,1 @@
+"""What a guard costs that has nothing to do."""

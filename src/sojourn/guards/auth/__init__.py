@@ -1,0 +1,1 @@
+"""Who asks, whether that is proved, and for how long it counts."""

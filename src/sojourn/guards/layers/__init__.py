@@ -1,0 +1,1 @@
+"""What the layers of an application do to each other: changed scopes, bodies read twice."""

@@ -1,0 +1,1 @@
+"""How often clients may come. See README.md."""
