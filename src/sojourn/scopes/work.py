@@ -17,12 +17,12 @@ from typing import Any, Final, Protocol, TypeVar
 
 from sojourn.bus import Bus
 from sojourn.clock import NEVER
-from sojourn.events import TaskSurvived
+from sojourn.events import Event, TaskSurvived
 from sojourn.scopes.aborts import abort_all
 
 T = TypeVar("T")
 
-__all__ = ["LADDER", "Later", "OwnedTask", "Work", "attend", "frames_of", "stack_of", "together"]
+__all__ = ["LADDER", "Later", "OwnedTask", "Work", "attend", "frames_of", "launch", "stack_of", "together"]
 
 #: Seconds after the first cancellation at which a task is cancelled again, and at which, at last, it is named. The gaps
 #: leave an application time for its own clean-up; a busy loop of cancellations would leave it none.
@@ -152,6 +152,17 @@ def attend(
     return task
 
 
+def launch(coroutine: Coroutine[Any, Any, T], name: str, context: Context) -> OwnedTask[T]:
+    """Run a coroutine in a context of the caller's choice. The caller sees to it that somebody owns it.
+
+    Args:
+        coroutine: What to run, in the loop that runs.
+        name: What reports call it.
+        context: Nobody else's.
+    """
+    return OwnedTask(coroutine, loop=asyncio.get_running_loop(), name=name, context=context)
+
+
 async def together(coroutines: Iterable[Coroutine[Any, Any, T]], name: str) -> list[T]:
     """Run coroutines at the same time, none longer than the task that calls.
 
@@ -240,6 +251,25 @@ class Work:
         task = attend(coroutine, name, end)
         task.born = self._later.now
         return task
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where the tasks run."""
+        return self._loop
+
+    def context(self) -> Context:
+        """A context with nothing that a request has set."""
+        return self._context.copy()
+
+    def launch(self, coroutine: Coroutine[Any, Any, T], name: str, context: Context) -> OwnedTask[T]:
+        """As :func:`launch`, and its age is known."""
+        task = launch(coroutine, name, context)
+        task.born = self._later.now
+        return task
+
+    def tell(self, event: Event) -> None:
+        """Report something about a task."""
+        self._bus.emit(event)
 
     @property
     def running(self) -> dict[asyncio.Task[Any], str]:
