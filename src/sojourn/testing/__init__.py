@@ -6,6 +6,7 @@ clients speak to any server on a real socket and show every byte. Nothing here d
 
 from sojourn.clock import ManualClock
 from sojourn.testing.channel import Address, Channel
+from sojourn.testing.faults import FaultProxy, Toxic
 from sojourn.testing.http import Outcome, Response, parse_response
 from sojourn.testing.memory import Ended, MemoryPeer, MemoryTransport
 from sojourn.testing.raw import Frame, RawHttp, RawWebSocket
@@ -15,6 +16,7 @@ __all__ = [
     "Address",
     "Channel",
     "Ended",
+    "FaultProxy",
     "Frame",
     "ManualClock",
     "MemoryClient",
@@ -25,5 +27,6 @@ __all__ = [
     "RawHttp",
     "RawWebSocket",
     "Response",
+    "Toxic",
     "parse_response",
 ]

@@ -1,0 +1,1 @@
+"""Clients of other services, bounded by the ambient deadline. See README.md."""
