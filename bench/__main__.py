@@ -25,6 +25,8 @@ from bench.figures import (
     dumps,
     idle,
     life,
+    overload,
+    routers,
     throughput,
 )
 from bench.gates import GATES
@@ -56,7 +58,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="get and echo, sojourn and uvicorn, one round, no files")
     parser.add_argument("--write", action="store_true", help="write the report even for a part of the figures")
     parser.add_argument("--out", type=Path, default=machine.BENCH, help="folder of the report (bench)")
-    parser.add_argument("--deadline", type=int, default=1800, help="seconds after which the run is given up (1800)")
+    parser.add_argument("--deadline", type=int, default=2700, help="seconds after which the run is given up (2700)")
     args = parser.parse_args(argv)
     args.whole = not (args.quick or args.only or args.servers)
     args.only = _names(args.only or ("get,echo" if args.quick else ",".join(FIGURES)), list(FIGURES), "figure")
@@ -112,6 +114,10 @@ def measure(args: argparse.Namespace, results: Results, say: Callable[[str], Non
         dumps.run(catalogue(ws)["sojourn"], args.idle_rounds, results, say)
     if set(args.only) & set(DEADLINES):
         deadlines.run(args.only, 3, results, say)
+    if {"goodput", "overload_p99"} & set(args.only):
+        overload.run(args.idle_rounds, results, say)
+    if {"route", "route_flat"} & set(args.only):
+        routers.run(results, say)
     if "collector" in args.only:
         collector.run(catalogue(ws)["sojourn"], args.idle_rounds, results, say)
     life.run(specs, [name for name in LIFE if name in args.only], args.idle_connections, args.idle_rounds, results, say)

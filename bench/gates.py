@@ -52,4 +52,8 @@ GATES = (
     Gate("overshoot", "asyncio", "<=", 1.0),
     Gate("overshoot_asyncio", "asyncio", "<=", 1.0),
     Gate("rearm", "", "<=", 0.2),
+    Gate("goodput", "", ">=", 85.0),
+    Gate("overload_p99", "", "<=", 3.0),
+    Gate("route", "starlette", "<=", 0.1),
+    Gate("route_flat", "", "<=", 1.5),
 )

@@ -100,6 +100,11 @@ SETTINGS = {
         Column("longest turn of the loop, ms", "longest", 1.0, 2),
         Column("KiB", "bytes", 1024.0, 0),
     ),
+    "route": (
+        "router",
+        *(Column(f"{count:,}", f"found_{count}", 1.0, 2) for count in (10, 100, 1_000, 10_000)),
+        *(Column(f"{count:,}, hardly repeating", f"spread_{count}", 1.0, 2) for count in (10, 1_000, 10_000)),
+    ),
     "collector": (
         "thresholds",
         Column("P99, ms", None, 1.0, 2),
@@ -117,8 +122,9 @@ def settings(results: Results, figure: str) -> list[str]:
         samples = list(results.of(figure, name).values())
         row = [name]
         for column in columns:
-            values = [sample.value if column.detail is None else sample.detail[column.detail] for sample in samples]
-            row.append(f"{statistics.median(values) / column.per:,.{column.digits}f}")
+            values = [sample.value if column.detail is None else sample.detail.get(column.detail) for sample in samples]
+            known = [value for value in values if value is not None]
+            row.append(f"{statistics.median(known) / column.per:,.{column.digits}f}" if known else "-")
         rows.append(row)
     if not rows:
         return []

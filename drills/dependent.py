@@ -9,8 +9,9 @@ from typing import Any
 
 import asyncpg
 import redis.asyncio
-import sojourn
 from fastapi import FastAPI
+
+import sojourn
 from sojourn.clients import asyncpg as bounded_asyncpg
 from sojourn.clients import redis as bounded_redis
 

@@ -80,9 +80,7 @@ def test_a_black_holed_redis_and_postgresql_bound_every_request_and_leave_pools_
             try:
                 port = await asyncio.to_thread(lambda: served.port)
                 limits = httpx.Limits(max_connections=None)
-                async with httpx.AsyncClient(
-                    base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=30
-                ) as client:
+                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=30) as client:
                     await _drill(client, cache, database, fault)
             finally:
                 await asyncio.to_thread(context.__exit__, None, None, None)

@@ -27,6 +27,7 @@ SYSTEM_PACKAGES = {
     "promtool": "prometheus",
     "go": "golang-go",
     "pg_ctlcluster": "postgresql",
+    "redis-server": "redis-server",
 }
 
 # Without Error-Mode=any an update that reached no server counts as a success.

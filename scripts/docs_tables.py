@@ -27,6 +27,8 @@ WAITS: Final = {
     "timeouts.tls": ("tls_timeout",),
     "timeouts.header": ("request_headers_timeout",),
     "limits.queue_wait": ("queue_timeout",),
+    "admission.patience": ("shed",),
+    "admission.idle": ("keep_alive_idle",),
     "timeouts.body_idle": ("request_body_timeout",),
     "limits.body_min_rate": ("min_request_body_data_rate",),
     "timeouts.body": ("request_body_timeout",),

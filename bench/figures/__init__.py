@@ -34,6 +34,10 @@ FIGURES = {
         Figure("overshoot", "How late 2,000 missed deadlines of 100 ms are noticed, processor 80% busy, P99", "ms", 2),
         Figure("overshoot_asyncio", "The same on asyncio's own event loop", "ms", 2),
         Figure("rearm", "Arming a deadline again, 100,000 connections", "us", 3),
+        Figure("goodput", "Answers within 1 s at three times the peak load, 5 ms of work each, of the peak", "%", 0),
+        Figure("overload_p99", "P99 of what is answered then, of that at 80% load", "x", 1),
+        Figure("route", "Finding one of 1,000 routes", "us", 2),
+        Figure("route_flat", "Finding one of 10,000 routes, of finding one of 10", "x", 2),
         Figure("collector", "Latency with 20,000 idle tasks, by the collector's thresholds", "ms", 2),
     )
 }

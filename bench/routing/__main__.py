@@ -1,7 +1,7 @@
 """What finding a route costs with 10 to 10,000 routes: ``python -m bench.routing``, about a minute on a quiet machine.
 
 Each figure is the best of some rounds, in processor time, because what disturbs one only ever adds to it. Requests are
-spread over the whole table and hardly repeat. Writes ``bench/routing/RESULTS.md``; ends with 1 when a gate is missed.
+spread over the whole table and hardly repeat. Prints tables, or one line of JSON; ends with 1 when a gate is missed.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -187,17 +187,30 @@ def gates(figures: Figures) -> list[tuple[str, bool]]:
     return found
 
 
+def _row(figures: Figures, name: str, counts: list[int]) -> dict[str, float]:
+    return {
+        f"{kind}_{count}": figures[kind, name, count]
+        for kind in KINDS
+        for count in counts
+        if (kind, name, count) in figures
+    }
+
+
 def main() -> int:
     """Returns 1 when a gate is missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.routing", description="Routers, by the number of routes.")
     parser.add_argument("--counts", default=",".join(map(str, COUNTS)), help="numbers of routes")
     parser.add_argument("--only", default=",".join(MAKERS), help="routers, separated by semicolons")
-    parser.add_argument("--out", type=Path, default=machine.BENCH / "routing" / "RESULTS.md", help="the report")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
     args = parser.parse_args()
     counts = [int(count) for count in args.counts.split(",")]
     names = [name for name in MAKERS if name in args.only]
+    if args.json:
+        figures = measure(names, counts, lambda text: None)
+        print(json.dumps({name: _row(figures, name, counts) for name in names}))
+        return 0
     figures = measure(names, counts, lambda text: print(text, flush=True))
-    args.out.write_text(markdown(figures, names, counts))
+    print(markdown(figures, names, counts))
     missed = [text for text, met in gates(figures) if not met]
     print(*(f"missed: {text}" for text in missed), sep="\n")
     return 1 if missed else 0

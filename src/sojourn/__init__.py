@@ -18,57 +18,143 @@ if TYPE_CHECKING:
     from sojourn.config import Config
     from sojourn.ending import REASONS, Ending
     from sojourn.errors import (
+        AccessDenied,
         ApplicationError,
+        AuthenticationError,
         BindError,
+        BulkheadFull,
+        CircuitOpen,
         ClientDisconnected,
         ConfigError,
         DeadlineExceeded,
+        GuardRefused,
+        OffloadFull,
+        PoolWaitExceeded,
+        RateLimited,
+        RateLimitsUnavailable,
+        SecurityContextError,
         SojournError,
         StartupError,
+        WorkerDied,
+        WorkersFull,
     )
+    from sojourn.guards.auth.certificate import ClientCertificate
+    from sojourn.guards.auth.jwt import JwtVerifier
+    from sojourn.guards.auth.middleware import Authenticate
+    from sojourn.guards.auth.sessions import AuthSessions
+    from sojourn.guards.breaker import CircuitBreaker
+    from sojourn.guards.bulkhead import Bulkhead
+    from sojourn.guards.layers.guard import LayerWarning, guard_layers
+    from sojourn.guards.layers.replay import read_body, replayable
+    from sojourn.guards.rates.limiter import RateLimiter
+    from sojourn.guards.rates.memory import MemoryRates
+    from sojourn.guards.rates.middleware import RateLimit
+    from sojourn.guards.rates.quota import Quota
+    from sojourn.guards.rates.redis import RedisRates
+    from sojourn.guards.retry import Retry
+    from sojourn.guards.workers import Workers
     from sojourn.observe.leaks.adapters import watch
     from sojourn.observe.leaks.leases import lease
     from sojourn.observe.log.ids import structlog_ids
+    from sojourn.policy.breaker import BreakerThresholds
+    from sojourn.policy.retry import Backoff, RetryBudget
+    from sojourn.routing.fast import fast_routes
+    from sojourn.routing.request import Request
+    from sojourn.routing.response import Response
+    from sojourn.routing.router import Router
+    from sojourn.routing.websocket import WebSocket
     from sojourn.scopes.aborts import aborting
     from sojourn.scopes.adoption import adopt
+    from sojourn.scopes.afterwards import after_response
     from sojourn.scopes.budget import budget
+    from sojourn.scopes.context import SecurityContext, acting_as, require, security, stream_as
     from sojourn.scopes.deadline import Deadline, deadline, remaining, timeout_at
+    from sojourn.scopes.offload import Offload, offload
     from sojourn.scopes.shielded import shielded
+    from sojourn.scopes.snapshot import snapshot
+    from sojourn.scopes.spawn import spawn
     from sojourn.server.report import Report
     from sojourn.server.server import Server, run, serve
     from sojourn.wire.sse import ServerSentEvent
 
 __all__ = [
     "REASONS",
+    "AccessDenied",
     "ApplicationError",
+    "AuthSessions",
+    "Authenticate",
+    "AuthenticationError",
+    "Backoff",
     "BindError",
+    "BreakerThresholds",
+    "Bulkhead",
+    "BulkheadFull",
+    "CircuitBreaker",
+    "CircuitOpen",
+    "ClientCertificate",
     "ClientDisconnected",
     "Config",
     "ConfigError",
     "Deadline",
     "DeadlineExceeded",
     "Ending",
+    "GuardRefused",
+    "JwtVerifier",
+    "LayerWarning",
+    "MemoryRates",
+    "Offload",
+    "OffloadFull",
+    "PoolWaitExceeded",
+    "Quota",
+    "RateLimit",
+    "RateLimited",
+    "RateLimiter",
+    "RateLimitsUnavailable",
+    "RedisRates",
     "Report",
+    "Request",
     "RequestControl",
+    "Response",
+    "Retry",
+    "RetryBudget",
+    "Router",
+    "SecurityContext",
+    "SecurityContextError",
     "Server",
     "ServerControl",
     "ServerSentEvent",
     "SojournError",
     "StartupError",
+    "WebSocket",
+    "WorkerDied",
+    "Workers",
+    "WorkersFull",
     "aborting",
+    "acting_as",
     "adopt",
+    "after_response",
     "budget",
     "current_request",
     "current_server",
     "deadline",
     "draining",
     "event_stream",
+    "fast_routes",
+    "guard_layers",
     "lease",
     "limits",
+    "offload",
+    "read_body",
     "remaining",
+    "replayable",
+    "require",
     "run",
+    "security",
     "serve",
     "shielded",
+    "snapshot",
+    "spawn",
+    "stream_as",
     "structlog_ids",
     "timeout_at",
     "timeouts",
@@ -81,12 +167,24 @@ _HOMES = {
     "REASONS": "sojourn.ending",
     "Ending": "sojourn.ending",
     "ApplicationError": "sojourn.errors",
+    "AuthenticationError": "sojourn.errors",
     "BindError": "sojourn.errors",
+    "BulkheadFull": "sojourn.errors",
+    "CircuitOpen": "sojourn.errors",
     "ClientDisconnected": "sojourn.errors",
     "ConfigError": "sojourn.errors",
     "DeadlineExceeded": "sojourn.errors",
+    "GuardRefused": "sojourn.errors",
+    "RateLimited": "sojourn.errors",
+    "RateLimitsUnavailable": "sojourn.errors",
     "SojournError": "sojourn.errors",
     "StartupError": "sojourn.errors",
+    "WorkersFull": "sojourn.errors",
+    "PoolWaitExceeded": "sojourn.errors",
+    "SecurityContextError": "sojourn.errors",
+    "AccessDenied": "sojourn.errors",
+    "OffloadFull": "sojourn.errors",
+    "WorkerDied": "sojourn.errors",
     "Config": "sojourn.config",
     "RequestControl": "sojourn.asgi.control",
     "ServerControl": "sojourn.asgi.server_control",
@@ -100,6 +198,11 @@ _HOMES = {
     "lease": "sojourn.observe.leaks.leases",
     "watch": "sojourn.observe.leaks.adapters",
     "structlog_ids": "sojourn.observe.log.ids",
+    "fast_routes": "sojourn.routing.fast",
+    "Request": "sojourn.routing.request",
+    "Response": "sojourn.routing.response",
+    "Router": "sojourn.routing.router",
+    "WebSocket": "sojourn.routing.websocket",
     "aborting": "sojourn.scopes.aborts",
     "adopt": "sojourn.scopes.adoption",
     "budget": "sojourn.scopes.budget",
@@ -108,10 +211,40 @@ _HOMES = {
     "remaining": "sojourn.scopes.deadline",
     "timeout_at": "sojourn.scopes.deadline",
     "shielded": "sojourn.scopes.shielded",
+    "SecurityContext": "sojourn.scopes.context",
+    "acting_as": "sojourn.scopes.context",
+    "security": "sojourn.scopes.context",
+    "require": "sojourn.scopes.context",
+    "stream_as": "sojourn.scopes.context",
+    "snapshot": "sojourn.scopes.snapshot",
+    "spawn": "sojourn.scopes.spawn",
+    "after_response": "sojourn.scopes.afterwards",
+    "offload": "sojourn.scopes.offload",
+    "Offload": "sojourn.scopes.offload",
+    "AuthSessions": "sojourn.guards.auth.sessions",
+    "Authenticate": "sojourn.guards.auth.middleware",
+    "ClientCertificate": "sojourn.guards.auth.certificate",
+    "JwtVerifier": "sojourn.guards.auth.jwt",
+    "LayerWarning": "sojourn.guards.layers.guard",
+    "guard_layers": "sojourn.guards.layers.guard",
+    "read_body": "sojourn.guards.layers.replay",
+    "replayable": "sojourn.guards.layers.replay",
+    "MemoryRates": "sojourn.guards.rates.memory",
+    "Quota": "sojourn.guards.rates.quota",
+    "RateLimit": "sojourn.guards.rates.middleware",
+    "RateLimiter": "sojourn.guards.rates.limiter",
+    "RedisRates": "sojourn.guards.rates.redis",
     "Report": "sojourn.server.report",
     "Server": "sojourn.server.server",
     "run": "sojourn.server.server",
     "serve": "sojourn.server.server",
+    "CircuitBreaker": "sojourn.guards.breaker",
+    "Bulkhead": "sojourn.guards.bulkhead",
+    "Retry": "sojourn.guards.retry",
+    "Workers": "sojourn.guards.workers",
+    "BreakerThresholds": "sojourn.policy.breaker",
+    "Backoff": "sojourn.policy.retry",
+    "RetryBudget": "sojourn.policy.retry",
 }
 
 

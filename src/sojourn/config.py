@@ -14,6 +14,7 @@ import msgspec
 
 __all__ = [
     "Admin",
+    "Admission",
     "App",
     "Bind",
     "Config",
@@ -23,6 +24,8 @@ __all__ = [
     "Limits",
     "Log",
     "Proxy",
+    "RateRule",
+    "Rates",
     "Registration",
     "Route",
     "Timeouts",
@@ -94,6 +97,13 @@ class App(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reload_dirs: Annotated[
         tuple[str, ...], key("Folders watched by reload; the import path entry when empty.", change="restart")
     ] = ()
+    check_layers: Annotated[
+        Literal["off", "report", "snapshot"],
+        key(
+            "Warn of middleware that changes what other layers hold; snapshot gives each a copy. For development.",
+            change="restart",
+        ),
+    ] = "off"
     traceback: Annotated[bool, key("Show the traceback of a failed start.", change="restart")] = False
 
 
@@ -211,6 +221,63 @@ class Limits(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = None
     read_buffer: Annotated[int, count("Body bytes held for an application that does not read.", unit="B")] = 64 * 1024
     write_buffer: Annotated[int, count("Unsent bytes at which send() waits.", unit="B")] = 64 * 1024
+
+
+class Admission(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is let in when more comes than can be served."""
+
+    mode: Annotated[
+        Literal["off", "adaptive"],
+        key(
+            "adaptive: find out how many requests may run at once, up to limits.requests, and take measures under "
+            "pressure.",
+            change="restart",
+        ),
+    ] = "off"
+    target: Annotated[
+        float, seconds("Wait for the event loop above which fewer requests run at once.", change="restart")
+    ] = 0.01
+    minimum: Annotated[int, count("Requests that may run at once in any case.", change="restart")] = 1
+    standing: Annotated[
+        float,
+        seconds(
+            "Requests have waited half of patience for so long: overload, who came last goes first.", change="restart"
+        ),
+    ] = 0.1
+    patience: Annotated[float, seconds("Longest wait for a slot under overload.", change="restart")] = 0.1
+    priority_header: Annotated[
+        str | None,
+        key(
+            "Header in which proxy.trusted say a request's priority: high, normal, low, or u=0 to u=7 (RFC 9218).",
+            change="restart",
+        ),
+    ] = None
+    lag: Annotated[float | None, seconds("The event loop is late by so much: pressure.", change="restart")] = 0.25
+    memory: Annotated[int | None, count("Resident memory of a worker: pressure.", unit="B", change="restart")] = None
+    buffered: Annotated[
+        int | None, count("Bytes that wait for clients that are behind: pressure.", unit="B", change="restart")
+    ] = 256 * 1024 * 1024
+    descriptors: Annotated[
+        float | None, key("Share of the file descriptors that are open: pressure.", change="restart", gt=0)
+    ] = 0.9
+    idle: Annotated[float, seconds("In place of timeouts.keep_alive, under pressure.", change="restart")] = 5.0
+
+
+class Rates(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How [[rate_limits]] are counted."""
+
+    redis: Annotated[
+        str | None,
+        key("URL of a Redis that counts for all workers and machines; None: each worker for itself.", change="restart"),
+    ] = None
+    on_failure: Annotated[
+        Literal["open", "closed"],
+        key("While Redis is away: count in each worker, or answer 503 to all that is limited.", change="restart"),
+    ] = "open"
+    headers: Annotated[
+        bool, key("Say in RateLimit and RateLimit-Policy of every answer how much is left.", change="restart")
+    ] = True
+    clients: Annotated[int, count("Most clients that a worker remembers.", change="restart")] = 65_536
 
 
 class WebSocket(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -436,9 +503,23 @@ class Route(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     path: Annotated[str, key("Exact path, or a prefix that ends with *.")]
     methods: Annotated[tuple[str, ...], key("Only these methods; all when empty.")] = ()
+    priority: Annotated[Literal["high", "normal", "low"], key("Who goes first under overload; see admission.mode.")] = (
+        "normal"
+    )
     timeouts: Annotated[dict[str, float | Literal["none"]], key("Keys of the group timeouts.")] = {}
     limits: Annotated[dict[str, float | Literal["none"]], key("Keys of the group limits.")] = {}
     websocket: Annotated[dict[str, float | bool | Literal["none"]], key("Keys of the group websocket.")] = {}
+
+
+class RateRule(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often clients may come. All that are meant for a request have to allow it."""
+
+    rate: Annotated[str, key("Such as 100/minute, 5/s, 1000/15m.")]
+    name: Annotated[str, key("What headers and metrics call it.")] = "default"
+    path: Annotated[str, key("Exact path, or a prefix that ends with *.")] = "*"
+    methods: Annotated[tuple[str, ...], key("Only these methods; all when empty.")] = ()
+    per: Annotated[Literal["client", "all"], key("Each client address for itself, or all together.")] = "client"
+    burst: Annotated[int | None, key("How many at once; None for the number in rate.")] = None
 
 
 class Config(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -449,6 +530,8 @@ class Config(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeouts: Timeouts = Timeouts()
     deadlines: Deadlines = Deadlines()
     limits: Limits = Limits()
+    admission: Admission = Admission()
+    rates: Rates = Rates()
     websocket: WebSocket = WebSocket()
     drain: Drain = Drain()
     worker: Worker = Worker()
@@ -460,3 +543,4 @@ class Config(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     proxy: Proxy = Proxy()
     log: Log = Log()
     routes: tuple[Route, ...] = ()
+    rate_limits: tuple[RateRule, ...] = ()

@@ -11,6 +11,7 @@
     ├── ApplicationError       the application broke the ASGI contract
     ├── ClientDisconnected     send() after the client left; also an OSError (ASGI spec 2.4)
     ├── DeadlineExceeded       a named deadline passed; also a TimeoutError
+    │   └── PoolWaitExceeded   it passed while a call waited for a connection of a full pool
     ├── SecurityContextError   nobody acts here, or an identity was entered or left where it must not be: deny
     ├── AccessDenied           who acts here may not do this
     ├── AuthenticationError    who asks could not prove who it is; says what failed, with the status of the answer
@@ -47,6 +48,7 @@ __all__ = [
     "GuardRefused",
     "HandshakeError",
     "OffloadFull",
+    "PoolWaitExceeded",
     "ProtocolError",
     "RateLimited",
     "RateLimitsUnavailable",
@@ -211,6 +213,29 @@ class DeadlineExceeded(SojournError, TimeoutError):
 
     def __reduce__(self) -> tuple[type[DeadlineExceeded], tuple[str, float, str]]:
         return DeadlineExceeded, (self.deadline, self.seconds, self.where)
+
+
+class PoolWaitExceeded(DeadlineExceeded):
+    """Time ran out while a call waited for a connection of a full pool: the other side was not asked anything.
+
+    That is not a slow query, and what helps is the opposite: a larger pool, or connections held for a shorter time.
+
+    Args:
+        pool: Name of the pool.
+        deadline: Name of the deadline that passed.
+        seconds: Its length in seconds.
+        where: As of :class:`DeadlineExceeded`.
+    """
+
+    def __init__(self, pool: str, deadline: str, seconds: float, where: str | Place = "") -> None:
+        super().__init__(deadline, seconds, where)
+        self.pool = pool
+
+    def __str__(self) -> str:
+        return f"waited for a connection of pool {self.pool!r}: {super().__str__()}"
+
+    def __reduce__(self) -> Any:
+        return PoolWaitExceeded, (self.pool, self.deadline, self.seconds, self.where)
 
 
 class SecurityContextError(SojournError):

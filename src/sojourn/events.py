@@ -15,6 +15,7 @@ __all__ = [
     "AcceptResumed",
     "ApplicationFailed",
     "CallerDeadline",
+    "CircuitChanged",
     "ConfigChanged",
     "ConnectionEnded",
     "ConnectionGrewOld",
@@ -31,8 +32,10 @@ __all__ = [
     "LeaseReturned",
     "LifespanFailed",
     "LoopStalled",
+    "PressureChanged",
     "RegistrationFailed",
     "RequestEnded",
+    "RequestLimited",
     "RestartFailed",
     "ServerStarted",
     "ServerStopped",
@@ -152,6 +155,16 @@ class RequestEnded(NamedTuple):
             if key == name:
                 value = found
         return value
+
+
+class RequestLimited(NamedTuple):
+    """A request was refused because ``quotas`` allow no more; they would in ``retry_after`` seconds."""
+
+    connection: int
+    client: str
+    path: str
+    quotas: tuple[str, ...]
+    retry_after: float
 
 
 class WebSocketOpened(NamedTuple):
@@ -489,6 +502,38 @@ class DrainCut(NamedTuple):
     stack: str
 
 
+class PressureChanged(NamedTuple):
+    """A worker has too much of something, or less than before: it takes a measure, or takes one back.
+
+    Attributes:
+        cause: What there is too little of: ``space`` or ``processor``.
+        level: The level now; 0 is no pressure.
+        before: The level before.
+        why: The signal: ``lag``, ``queue``, ``memory``, ``buffered`` or ``descriptors``; "" on level 0.
+        measures: What is done now, in words of the configuration's documentation.
+    """
+
+    cause: str
+    level: int
+    before: int
+    why: str
+    measures: tuple[str, ...]
+
+
+class CircuitChanged(NamedTuple):
+    """A circuit breaker has opened, or closed again. That it tries whether it can close is not told.
+
+    Attributes:
+        guard: Its name.
+        open: Whether its dependency is not called now.
+        detail: Why.
+    """
+
+    guard: str
+    open: bool
+    detail: str
+
+
 class LifespanFailed(NamedTuple):
     """The application's lifespan went wrong, and the server goes on.
 
@@ -521,6 +566,7 @@ Event = (
     | ConnectionGrewOld
     | ConnectionEnded
     | RequestEnded
+    | RequestLimited
     | CallerDeadline
     | WebSocketOpened
     | DeadlineMissed
@@ -528,6 +574,8 @@ Event = (
     | TaskSurvived
     | ApplicationFailed
     | LoopStalled
+    | PressureChanged
+    | CircuitChanged
     | LeakFound
     | LeaseOverdue
     | LeaseReturned

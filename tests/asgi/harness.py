@@ -23,7 +23,7 @@ import uvloop
 
 from sojourn.asgi.http import HttpHandler
 from sojourn.bus import Bus
-from sojourn.config import App, Bind, Config, Drain, Limits, Log, Route, Timeouts
+from sojourn.config import Admission, App, Bind, Config, Drain, Limits, Log, Route, Timeouts
 from sojourn.ending import Phase
 from sojourn.events import ConnectionEnded, ConnectionOpened, Event, RequestEnded
 from sojourn.net.connection import Connection
@@ -52,6 +52,7 @@ def settings(
     app: dict[str, Any] | None = None,
     log: dict[str, Any] | None = None,
     drain: dict[str, Any] | None = None,
+    admission: dict[str, Any] | None = None,
 ) -> Config:
     """A configuration for a test: any port, short ends."""
     return Config(
@@ -71,6 +72,7 @@ def settings(
             }
         ),
         log=Log(**(log or {})),
+        admission=Admission(**(admission or {})),
         routes=routes,
     )
 
@@ -343,6 +345,8 @@ class Served:
         assert len(self.server.runtime.wheel) == 0
         slots = self.server.site.slots
         assert slots is None or (slots.running, slots.waiting) == (0, 0)
+        admission = self.server.site.admission
+        assert admission is None or (admission.slots.running, admission.slots.waiting) == (0, 0)
 
     def connect(self, **options: Any) -> Wire:
         """A new client; closed at the end, if not before."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
 import sojourn
 from sojourn.config import Config, Deadlines, Proxy
-from sojourn.events import CallerDeadline, DeadlineMissed, RequestEnded, TaskSurvived
+from sojourn.events import ApplicationFailed, CallerDeadline, DeadlineMissed, RequestEnded, TaskSurvived
 from tests.asgi.harness import answer, get, on_both_loops, serving, settings
 
 
@@ -221,3 +222,56 @@ def test_a_task_that_ignores_its_deadline_is_an_event_of_the_server() -> None:
     survived = served.of(TaskSurvived)
     assert survived[0].cause.startswith("deadline 'stubborn'")
     assert [event.ended for event in survived] == [False, True]
+
+
+def test_in_a_test_that_moves_the_clock_the_request_bounds_by_what_is_left_of_it() -> None:
+    from sojourn.testing import MemoryServer
+
+    async def main() -> bytes:
+        async with MemoryServer(budget_app, settings(timeouts={"response_start": 30.0})) as server:
+            client = server.connect()
+            client.get("/")
+            await server.settle()
+            return client.response().body
+
+    assert 20 < float(asyncio.run(main())) <= 31
+
+
+async def refusing_app(scope: Any, receive: Any, send: Any) -> None:
+    path = scope["path"]
+    if path == "/open":
+        raise sojourn.CircuitOpen("billing", "the circuit is open", 7.2)
+    if path == "/full":
+        raise sojourn.BulkheadFull("billing", "full")
+    if path == "/denied":
+        raise sojourn.AccessDenied("alice", "needs the role admin")
+    await answer(send, b"fine")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason", "retry"),
+    [("/open", 503, "guard_refused", "8"), ("/full", 503, "guard_refused", "1"), ("/denied", 403, "access_denied", "")],
+)
+def test_what_a_guard_refuses_and_nobody_catches_is_no_crash(path: str, status: int, reason: str, retry: str) -> None:
+    with serving(refusing_app, with_deadlines()) as served:
+        wire = served.connect()
+        refused = wire.send(get(path)).answer()
+        if status != 503:
+            assert wire.send(get("/")).answer().status == 200
+    assert refused.status == status
+    assert json.loads(refused.body)["reason"] == reason
+    assert b"alice" not in refused.body
+    assert refused.all("retry-after") == ([retry] if retry else [])
+    assert served.of(ApplicationFailed) == []
+
+
+def test_what_is_believed_of_callers_can_be_changed_while_serving() -> None:
+    with serving(budget_app, with_deadlines()) as served:
+        wire = served.connect()
+        late = get("/", "Request-Timeout-Ms: 0")
+        assert wire.send(late).answer().status == 504
+        for change in ({"accept": False}, {"dark": True}, {"reject_share": 0.0}):
+            served.call(partial(served.server.site.adopt, with_deadlines(**change)))
+            assert wire.send(late).answer().status == 200, change
+        served.call(partial(served.server.site.adopt, with_deadlines()))
+        assert wire.send(late).answer().status == 504

@@ -50,6 +50,7 @@ def test_every_flag_sets_its_key_and_is_its_origin(path: str) -> None:
     key = keys()[path]
     samples = {"whole": "17", "number": "17", "list": "https://a.org", "text": "600"}
     samples |= {"proxy.trusted": "10.0.0.0/8", "admin.bind": "unix:/a", "registration.webhook": "https://a.org"}
+    samples |= {"deadlines.reject_share": "0.5", "deadlines.budgets": "cache=50ms"}
     flag = FLAGS[path]
     if key.kind == "flag":
         given = [flag.replace("--", "--no-") if key.default else flag]

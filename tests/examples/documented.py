@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import inspect
 import json
 import re
@@ -20,8 +22,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import sojourn
+from sojourn.clock import SystemClock
 from sojourn.config import Config, Timeouts, Tls
+from tests.clients.databases import redis_server
 from tests.examples.serving import serving
+from tests.guards.auth.issuing import Issuer
+from tests.guards.layers.frameworks import django_settings
 
 __all__ = ["CHECKS", "Names", "late"]
 
@@ -182,6 +188,32 @@ def check_half_close(names: Names) -> None:
     assert names["answer"].endswith(b"late, but whole")
 
 
+def check_replay_fastapi(names: Names) -> None:
+    def sign(body: bytes) -> dict[str, str]:
+        signature = hmac.new(names["SECRET"], body, hashlib.sha256).hexdigest()
+        return {"x-signature": signature, "content-type": "application/json"}
+
+    with serving(names["app"]) as url:
+        body = b'{"apples": 7}'
+        assert httpx.post(f"{url}/hook", content=body, headers=sign(body)).json() == {"got": {"apples": 7}}
+        assert httpx.post(f"{url}/hook", content=body, headers=sign(b"other")).status_code == 403
+        large = bytes(257 * 1024)
+        assert httpx.post(f"{url}/hook", content=large, headers=sign(large)).status_code == 413
+
+
+def check_replay_django(names: Names) -> None:
+    with django_settings(), serving(names["make_application"]()) as url:
+        assert httpx.post(f"{url}/anywhere", content=b"x" * 1000).text == "fine"
+    assert names["Audit"].sizes == [1000]
+
+
+def check_guard_starlette(names: Names) -> None:
+    with serving(names["guarded"]) as url:
+        assert httpx.get(f"{url}/api/users").text == "ann"
+    assert [found.key for found in names["found"]] == ["scope['path']"]
+    assert names["found"][0].layer.name.endswith(".Prefix")
+
+
 async def late(scope: Any, receive: Any, send: Any) -> None:
     """Answers after a while."""
     await asyncio.sleep(0.3)
@@ -207,6 +239,23 @@ def check_deadline(names: Names) -> None:
         page = (DOCS / "how-to" / "deadlines-that-flow.md").read_text()
         (shown,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
         assert json.loads(shown).items() <= late.json().items()
+
+
+def check_background(names: Names) -> None:
+    with serving(names["app"]) as url:
+        answer = httpx.post(f"{url}/orders/7").json()
+        assert answer["fingerprint"].startswith("7902699be42c8a8e")
+        until(lambda: "mail to alice@a.example" in names["log"])
+    assert "watching 7" in names["log"]
+
+
+def check_security_context(names: Names) -> None:
+    with serving(names["app"]) as url, httpx.Client(base_url=url) as client:
+        names["TOKENS"]["t-bob"] = sojourn.SecurityContext("bob")
+        assert client.get("/report").status_code == 401
+        assert client.get("/report", headers={"x-token": "t-alice"}).json() == {"for": "alice"}
+        assert client.get("/report", headers={"x-token": "t-bob"}).status_code == 403
+        assert client.get("/report").status_code == 401
 
 
 class _Slow:
@@ -245,6 +294,149 @@ def check_shielded(names: Names) -> None:
 
 def check_budget(names: Names) -> None:
     assert asyncio.run(names["price"](_Slow(), _Quick(), "tea")) == "price of tea"
+
+
+def check_outgoing_guards(names: Names) -> None:
+    tries: list[str] = []
+
+    async def ask(account: str) -> int:
+        tries.append(account)
+        if len(tries) in (1, 2):
+            raise ConnectionError("reset")
+        if len(tries) == 4:
+            await asyncio.get_running_loop().create_future()
+        return 12
+
+    assert asyncio.run(names["balance"]("ann")) == 12
+    names["ask"] = ask
+    assert asyncio.run(names["balance"]("ann")) == 12
+    assert asyncio.run(names["balance"]("bob")) == 12  # the first of its tries takes too long
+    assert tries == ["ann", "ann", "ann", "bob", "bob"]
+    names["circuit"].trip()
+    with pytest.raises(sojourn.CircuitOpen):
+        asyncio.run(names["balance"]("ann"))
+    figures = names["circuit"].figures().counts
+    assert (figures["failure"], figures["success"]) == (3, 3)
+
+
+def check_outgoing_fallback(names: Names) -> None:
+    with serving(names["app"]) as url:
+        assert httpx.get(f"{url}/prices/tea").json() == {"tea": 12}
+        names["prices"].trip()
+        assert httpx.get(f"{url}/prices/tea").json() == {"tea": 12}
+        answer = httpx.get(f"{url}/prices/milk")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+
+
+def check_outgoing_workers(names: Names) -> None:
+    with serving(names["app"]) as url:
+        assert httpx.get(f"{url}/thumbnails/cat").text == "cat in small"
+        slots = names["thumbnails"]._line.slots
+        slots.running, slots.queue = slots.limit, 0  # a burst
+        assert httpx.get(f"{url}/thumbnails/cat").text == "a grey box"
+        slots.running = 0
+
+
+def check_rate_limits(names: Names) -> None:
+    with serving(names["app"]) as url:
+
+        def export(tenant: str) -> tuple[int, str | None]:
+            answer = httpx.get(f"{url}/export", headers={"x-tenant": tenant})
+            return answer.status_code, answer.headers.get("retry-after")
+
+        assert [export("acme")[0] for _ in range(2)] == [200, 200]
+        assert export("acme") == (429, "1800")
+        assert export("other")[0] == 200
+        assert export("third")[0] == 200
+        assert export("fourth") == (429, "12")  # it is the client's sixth
+        began = time.monotonic()
+        with connect(f"{url.replace('http', 'ws', 1)}/echo") as socket:
+            for number in range(8):
+                socket.send(str(number))
+            assert [socket.recv(timeout=5) for _ in range(8)] == [str(number) for number in range(8)]
+        assert time.monotonic() - began > 0.08  # three at once, five more at 50 a second
+
+
+def check_authentication(names: Names) -> None:
+    issuer = Issuer()
+    issuer.clock = SystemClock()  # type: ignore[assignment]
+    names["tokens"].keys[issuer.name]._fetch = issuer.fetch
+    headers = {"authorization": f"Bearer {issuer.token()}"}
+    with serving(names["app"]) as url:
+        assert httpx.get(f"{url}/me").status_code == 401
+        assert httpx.get(f"{url}/me", headers=headers).json() == {"name": "alice"}
+        soon = issuer.token(exp=int(time.time()) + 10)
+        chat = connect(f"{url.replace('http', 'ws', 1)}/chat", additional_headers={"authorization": f"Bearer {soon}"})
+        with chat as socket:
+            until(lambda: any(session.expiring.is_set() for session in names["sessions"]))
+            socket.send(json.dumps({"text": "hello"}))
+            assert json.loads(socket.recv(timeout=5)) == {"from": "alice", "text": "hello"}
+            assert 0 < json.loads(socket.recv(timeout=5))["renew within"] <= 40
+            socket.send(json.dumps({"token": issuer.token()}))
+            until(lambda: not any(session.expiring.is_set() for session in names["sessions"]))
+            admin = {"authorization": f"Bearer {issuer.token(sub='root', roles=['admin'])}"}
+            assert httpx.delete(f"{url}/people/alice", headers=admin).json() == {"ended": 1}
+            with pytest.raises(ConnectionClosed) as caught:
+                socket.recv(timeout=5)
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == 4401
+
+
+def check_authorization(names: Names) -> None:
+    web = {"x-forwarded-client-cert": "Hash=1;URI=spiffe://prod.example/web"}
+    with serving(names["app"]) as url:
+        assert httpx.get(f"{url}/health").json() == "well"
+        assert httpx.get(f"{url}/stock/tea").status_code == 401
+        assert httpx.get(f"{url}/stock/tea", headers=web).json() == {"asked by": "spiffe://prod.example/web"}
+        assert httpx.get(f"{url}/stock/gold", headers=web).status_code == 403
+
+
+def check_outgoing_calls(names: Names) -> None:
+    async def upstream(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError
+        left = dict(scope["headers"])[b"request-timeout-ms"]
+        await asyncio.sleep(5 if scope["path"].startswith("/slow") else 0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": left})
+
+    with serving(upstream, Config(timeouts=Timeouts(disconnect_grace=0.1))) as other, serving(names["app"]) as url:
+        assert 100 <= httpx.get(f"{url}/checkout", params={"upstream": other}).json() <= 300
+        began = time.monotonic()
+        answer = httpx.get(f"{url}/checkout", params={"upstream": f"{other}/slow"})
+        assert time.monotonic() - began < 3
+        assert answer.status_code in (500, 504)
+
+
+def check_fault_proxy(names: Names) -> None:
+    with redis_server() as port:
+        assert asyncio.run(names["drill"](port)) == b"value"
+
+
+def check_routing(names: Names) -> None:
+    with serving(names["app"]) as url:
+        assert httpx.get(f"{url}/users/1").json() == {"name": "Ada"}
+        assert httpx.get(f"{url}/users/9").status_code == 404
+        made = httpx.post(f"{url}/users", json={"name": "Grace"})
+        assert (made.status_code, made.headers["location"]) == (201, "/users/2")
+        assert httpx.post(f"{url}/users", json={"nome": "Grace"}).status_code == 422
+        assert httpx.post(f"{url}/users/1").headers["allow"] == "GET, HEAD, OPTIONS"
+        assert httpx.get(f"{url}/users/1/", follow_redirects=True).json() == {"name": "Ada"}
+        with connect(f"{url.replace('http', 'ws', 1)}/echo/blue") as socket:
+            socket.send("hello")
+            assert socket.recv(timeout=5) == "blue: hello"
+
+
+def check_routing_parts(names: Names) -> None:
+    with serving(names["app"]) as url:
+        assert httpx.get(f"{url}/health/ping").text == "pong"
+        assert httpx.get(f"{url}/tenants/blue/users/7").json() == {"greeting": "hello", "tenant": "blue", "id": 7}
+
+
+def check_fast_routes(names: Names) -> None:
+    with serving(names["app"]) as url:
+        assert httpx.get(f"{url}/items/7").json() == {"id": 7}
+        assert httpx.get(f"{url}/items/x").status_code == 422
 
 
 CHECKS: Final[dict[str, Callable[[Names], None]]] = {

@@ -8,7 +8,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from sojourn.errors import ErrandError
 from sojourn.observe.forked import in_child
 
 WORLD = {"answer": 42}
+OTHERS: set[str] = set()
 
 
 def run(coroutine: Coroutine[Any, Any, Any], *, uvloop: bool = False) -> Any:
@@ -28,13 +31,23 @@ def run(coroutine: Coroutine[Any, Any, Any], *, uvloop: bool = False) -> Any:
     return asyncio.run(coroutine)
 
 
+def children() -> set[str]:
+    """The children of this process, dead ones too."""
+    lists = (path.read_text().split() for path in Path("/proc/self/task").glob("*/children"))
+    return set(chain.from_iterable(lists))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def others() -> Iterator[None]:
+    """Servers that other tests in this process share."""
+    OTHERS.update(children())
+    yield
+    OTHERS.clear()
+
+
 def ended() -> bool:
-    """Whether this process has no children, not even dead ones."""
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return True
-    return False
+    """Whether no child of these tests is left, not even a dead one."""
+    return children() <= OTHERS
 
 
 @pytest.mark.parametrize("uvloop", [False, True])

@@ -246,8 +246,10 @@ def test_a_drain_report_goes_where_it_is_wanted_in_the_end(tmp_path: Any) -> Non
 
 #: What the supervisor follows, and the log: tested with them.
 ELSEWHERE = {"app.workers", "log.level"}
-#: Shown by tests of their own, below and above.
-ALONE = {"websocket.slow_consumer", "drain.report", "limits.connections_total"}
+#: Shown by tests of their own, below and above, and in tests/asgi/test_callers.py.
+ALONE = {"websocket.slow_consumer", "drain.report", "limits.connections_total"} | {
+    key for key in keys() if key.startswith("deadlines.")
+}
 
 
 def test_every_key_that_may_change_is_shown_to_take_effect() -> None:
@@ -362,7 +364,11 @@ def test_limits_of_all_workers_together_follow_and_know_who_was_there_before() -
 
 def changes_of(chance: random.Random) -> dict[str, Any]:
     """A new value for a random key; one that leaves an hour to everybody."""
-    may = [key for key in keys().values() if key.change != "restart" and key.group not in ("app", "worker", "proxy")]
+    may = [
+        key
+        for key in keys().values()
+        if key.change != "restart" and key.group not in ("app", "deadlines", "worker", "proxy")
+    ]
     key = chance.choice(may)
     if key.kind == "choice":
         return {key.path: chance.choice(key.choices)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +53,28 @@ class RequestControl(ABC):
     def bound(self) -> RequestLimit | None:
         """What bounds it now, for :func:`sojourn.remaining`; None when nothing does."""
         return None
+
+    @abstractmethod
+    def expire(self, seconds: float | None, then: Callable[[], None]) -> None:
+        """Have a function called when a credential is over, unless the request has ended by then.
+
+        Args:
+            seconds: From now, in served time; None takes it back. Another call replaces the one before.
+            then: What to call, in the server's loop.
+        """
+
+    @abstractmethod
+    def dismiss(self, reason: str, detail: str, challenge: bytes = b"") -> None:
+        """End it here and now because its credential does not count any more.
+
+        A WebSocket gets a close frame. A request without an answer gets a problem document; an event stream is told
+        goodbye, any other is aborted. The application is told that its client left, and is cancelled.
+
+        Args:
+            reason: A word of ``ending.REASONS`` with a status and a WebSocket close code.
+            detail: What the close frame, the log and the problem document say.
+            challenge: Value of WWW-Authenticate with a status of 401.
+        """
 
     @abstractmethod
     def set_timeout(self, name: str, seconds: float | None) -> None:

@@ -8,11 +8,12 @@ the connection.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine, Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from sojourn.asgi import failures
+from sojourn.asgi.dismissal import dismiss
 from sojourn.asgi.inbound import Inbound
 from sojourn.asgi.pathsend import send_file
 from sojourn.asgi.problem import problem
@@ -20,8 +21,8 @@ from sojourn.asgi.scope import route_of
 from sojourn.asgi.site import CURRENT
 from sojourn.clock import NEVER
 from sojourn.ending import Ending, How, Phase
-from sojourn.errors import ApplicationError, ClientDisconnected, DeadlineExceeded
-from sojourn.events import ApplicationFailed, DeadlineMissed, RequestEnded
+from sojourn.errors import ApplicationError, ClientDisconnected
+from sojourn.events import RequestEnded
 from sojourn.typing import Message
 from sojourn.wire.http1.response import LAST_CHUNK, ResponseHead, chunk, interim, last_chunk
 
@@ -67,7 +68,6 @@ class HttpCycle(Inbound):
     __slots__ = (
         "__weakref__",
         "_chunked",
-        "_farewell",
         "_head",
         "_head_only",
         "_http10",
@@ -76,6 +76,7 @@ class HttpCycle(Inbound):
         "_sent",
         "_started",
         "_trailers",
+        "farewell",
         "has_slot",
         "keep_alive",
         "on_goodbye",
@@ -98,7 +99,7 @@ class HttpCycle(Inbound):
         #: Whether trailers are promised; those that came, once the first did.
         self._trailers: bool | list[tuple[bytes, bytes]] = False
         #: Whether the server stops and the application was told.
-        self._farewell = False
+        self.farewell = False
         #: Body bytes that a declared length still asks for; None when none is declared.
         self._remaining: int | None = None
         self._sent = 0
@@ -122,6 +123,13 @@ class HttpCycle(Inbound):
         """Why the request did not end as it should; None when it did."""
         return self._ending
 
+    def leave_queue(self) -> None:
+        """It waits for no slot any more."""
+        site = self._handler.site
+        self._connection.due.queue = NEVER
+        if site.guarded:
+            site.forget(self)
+
     def begin_queued(self) -> None:
         """A slot became free for this request."""
         self._handler.start_queued(self)
@@ -132,14 +140,17 @@ class HttpCycle(Inbound):
         try:
             await self._handler.site.app(self.scope, self.receive, self.send)
             if self.stage != 4:
-                self._app_returned()
-        except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001 - whatever the application raises
-            self._app_raised(error)  # SystemExit too: a request does not end the server
+                failures.returned(self)
         except asyncio.CancelledError:
             if self.stage != 4:
-                # Cancelled by itself: the server's own cancellations have ended the request before.
-                self._app_raised(asyncio.CancelledError("the application cancelled its own task"))
+                failures.cancelled_itself(self)
             raise
+        except GeneratorExit:
+            raise  # the loop is gone, and with it everybody who could be told
+        except BaseException as error:  # SystemExit too: a request does not end the server
+            failures.raised(self, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise  # that is not the request's to end
         finally:
             self._handler.cycle_returned(self)
             if self.stage == 4:
@@ -193,7 +204,7 @@ class HttpCycle(Inbound):
                 return
         elif kind == "http.response.early_hint":
             if stage == 0:
-                if self._lost:
+                if self.lost:
                     raise self._gone()
                 if not self._http10:
                     self._connection.write(interim(103, [(b"link", link) for link in message.get("links", ())]))
@@ -224,7 +235,7 @@ class HttpCycle(Inbound):
             # What most answers are: nothing to add but the date.
             data = b"".join((head.data, site.ticker.date, b"\r\n", body))
         else:
-            if self.status == 500 and self._late():
+            if self.status == 500 and failures.excused(self):
                 return
             data = self._head_bytes(len(body))
             if self._remaining is not None and self._remaining != len(body) and not self._no_body:
@@ -249,9 +260,9 @@ class HttpCycle(Inbound):
     def _begin(self, length: int | None) -> None:
         """Send the head of an answer that comes in parts."""
         connection = self._connection
-        if self._lost:
+        if self.lost:
             raise self._gone()
-        if self.status == 500 and self._late():
+        if self.status == 500 and failures.excused(self):
             raise ClientDisconnected("application_deadline")
         self._write(self._head_bytes(length))
         self.stage = 2
@@ -259,6 +270,8 @@ class HttpCycle(Inbound):
         connection.phase = Phase.RESPONSE
         connection.due.response_start = NEVER
         connection.arm("stream", self.timeout("stream_idle"))
+        if self.has_slot and self._head.event_stream and (admission := self._handler.site.admission) is not None:
+            admission.release(self)  # it lasts as long as it lasts, and mostly waits
         if self._handler.site.draining and self.event_stream:
             self.goodbye()
 
@@ -305,7 +318,7 @@ class HttpCycle(Inbound):
 
     def _send_part(self, body: bytes, more: bool) -> None:
         """A piece of a body that comes in parts."""
-        if self._lost:
+        if self.lost:
             raise self._gone()
         if not self._no_body:
             if self._chunked:
@@ -329,7 +342,7 @@ class HttpCycle(Inbound):
 
     def _send_trailers(self, trailers: Iterable[tuple[bytes, bytes]], more: bool) -> None:
         """Trailers; they come last, so those of several messages are sent together."""
-        if self._lost:
+        if self.lost:
             raise self._gone()
         collected = [*self._trailers, *trailers] if isinstance(self._trailers, list) else [*trailers]
         if more:
@@ -347,7 +360,7 @@ class HttpCycle(Inbound):
             self._connection.write(data)
 
     @property
-    def _lost(self) -> bool:
+    def lost(self) -> bool:
         """Whether nothing that is sent would arrive."""
         connection = self._connection
         transport = connection.transport
@@ -371,71 +384,6 @@ class HttpCycle(Inbound):
 
     # Ends that are not completion
 
-    def _app_returned(self) -> None:
-        if self._farewell and self.stage == 2:
-            self._finish_stream()
-            return
-        if self._lost:
-            return
-        if self._ending is not None:
-            # receive() had told it that the client closed its side, so it saw no reason to go on: that is the cause.
-            self._connection.end(self._ending, abort=True)
-            return
-        error = ApplicationError(
-            "the application returned without a complete answer"
-            if self.stage
-            else "the application returned without http.response.start"
-        )
-        self._app_failed("app_returned_without_response", error)
-
-    def _app_raised(self, error: BaseException) -> None:
-        if isinstance(error, ClientDisconnected) and self.stage == 4:
-            return
-        if self._lost:
-            return
-        if self._farewell and self.stage == 2:
-            self._finish_stream()
-            return
-        if self.stage == 4:
-            # After its answer; nobody waits for anything any more, but somebody should know.
-            if self._ending is None:
-                self._tell_failure("error_after_response", error)
-            return
-        if isinstance(error, DeadlineExceeded) and self.stage < 2:
-            self._missed(error)
-        elif isinstance(error, ApplicationError):
-            mismatch = "Content-Length said" in str(error)
-            self._app_failed("response_content_length_mismatch" if mismatch else "invalid_response", error)
-        else:
-            self._app_failed("app_error_before_head" if self.stage < 2 else "error_after_starting_response", error)
-
-    def _late(self) -> bool:
-        """Whether this answer of 500 is about a missed deadline; then 504 is sent in its place.
-
-        Frameworks answer an exception that nobody handles while they handle it.
-        """
-        error = sys.exc_info()[1]
-        if isinstance(error, DeadlineExceeded):
-            self._missed(error)
-            return True
-        return False
-
-    def _missed(self, error: DeadlineExceeded) -> None:
-        connection = self._connection
-        if DeadlineMissed in connection.runtime.bus.observers:
-            connection.runtime.bus.emit(DeadlineMissed(connection.id, "application", error.seconds, connection.path))
-        self.fail(Ending("application_deadline", Phase.HANDLER, How.TIMEOUT, error.deadline), 504)
-
-    def _app_failed(self, reason: str, error: BaseException) -> None:
-        self._tell_failure(reason, error)
-        phase = Phase.HANDLER if self.stage < 2 else Phase.RESPONSE
-        self.fail(Ending(reason, phase, How.LOCAL_ABORT if self.stage >= 2 else None, str(error)), 500)
-
-    def _tell_failure(self, reason: str, error: BaseException) -> None:
-        self._connection.runtime.bus.emit(
-            ApplicationFailed(self._connection.id, self.scope["method"], self.scope["path"], reason, error)
-        )
-
     def fail(self, ending: Ending, status: int) -> None:
         """End the request: with an answer of the server's while none has begun, else by aborting the connection.
 
@@ -456,15 +404,12 @@ class HttpCycle(Inbound):
             self._connection.end(ending, abort=True)
         else:
             details = {"deadline": ending.detail} if ending.how is How.TIMEOUT else {}
-            hidden = status == 500  # what went wrong inside is for the log, not for the client
+            hidden = (
+                status == 500 or ending.reason == "access_denied"
+            )  # what went wrong inside is for the log, not for the client
             text = ending.row.advice if hidden or details else ending.detail or ending.row.advice
-            extra = []
-            if status == 503:
-                extra = [(b"retry-after", b"%d" % handler.site.config.limits.retry_after)]
-            elif hasattr(self, "caller"):
-                extra = [(b"deadline-expired", b"1")]
-            headers, body = problem(status, ending.reason, text, extra, **details)
-            if status in (408, 413, 503):
+            headers, body = problem(status, ending.reason, text, self._hints(status), **details)
+            if status in (408, 413) or (status == 503 and not handler.keeps_refused):
                 self.keep_alive = False
             self.status = status
             self._head = handler.site.renderer.render(status, headers)
@@ -475,6 +420,9 @@ class HttpCycle(Inbound):
             handler.cycle_completed(self)
         if self._waiters is not None:
             self._wake()
+
+    def dismiss(self, reason: str, detail: str, challenge: bytes = b"") -> None:
+        dismiss(self, reason, detail, challenge)
 
     @property
     def streaming(self) -> bool:
@@ -492,7 +440,7 @@ class HttpCycle(Inbound):
         Only for server-sent events: they may end anywhere, so what was sent then counts as complete. Of any other
         stream it would make half an answer look like a whole one.
         """
-        self._farewell = True
+        self.farewell = True
         if (tell := getattr(self, "on_goodbye", None)) is not None:
             tell()  # before receive() says that the client left: frameworks cancel what they send then
         self.half_closed(Ending(reason, Phase.RESPONSE))
@@ -504,9 +452,9 @@ class HttpCycle(Inbound):
         """End a stream of server-sent events here and now, and cancel its application."""
         if self.stage == 2:
             self.cancel(self._ending.reason if self._ending is not None else "drain_goodbye")
-            self._finish_stream()
+            self.finish_stream()
 
-    def _finish_stream(self) -> None:
+    def finish_stream(self) -> None:
         """End a stream that was told goodbye, so that its client sees a complete answer if that is possible."""
         if self._remaining is None and self._connection.transport is not None:
             if self._chunked:  # else the end of the connection is the end of the body (HTTP/1.0)

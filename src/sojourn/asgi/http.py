@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sojourn.asgi.cycle import HttpCycle
 from sojourn.asgi.inbound import REQUEST_TIMEOUTS
+from sojourn.asgi.late import late
 from sojourn.asgi.scope import build_scope
 from sojourn.asgi.websocket import WebSocketHandler
 from sojourn.clock import NEVER
@@ -235,10 +236,22 @@ class HttpHandler(Handler):
 
     def _admit(self, cycle: HttpCycle) -> None:
         """Start it if it may: in read-only mode nothing is written any more, and ``limits.requests`` hold."""
-        slots, probes = self.site.slots, self.site.probes
-        if self.site.read_only and cycle.scope["method"] not in _READS:
+        site = self.site
+        if site.read_only and cycle.scope["method"] not in _READS:
             cycle.fail(Ending("draining", Phase.QUEUED), 503)
             return
+        if (admission := site.admission) is not None:
+            adaptive = admission.slots
+            if adaptive.running < adaptive.room:
+                adaptive.running += 1
+                cycle.has_slot = True
+                if not site.served & admission.spared:
+                    admission.measure(site.monotonic())
+                self.start(cycle)
+            else:
+                admission.admit(self, cycle)
+            return
+        slots, probes = site.slots, site.probes
         if slots is None:
             self.start(cycle)
             return
@@ -277,8 +290,8 @@ class HttpHandler(Handler):
         self.connection.due.queue = NEVER
         cycle.has_slot = True
         site = self.site
-        if site.meter is not None and site.slots is not None:
-            site.meter.queue_left(site.slots.last_wait)
+        if site.meter is not None:
+            site.meter.queue_left(site.last_wait)
         self.start(cycle)
 
     def cycle_completed(self, cycle: HttpCycle) -> None:
@@ -288,7 +301,7 @@ class HttpHandler(Handler):
         due.response_start = NEVER
         if self.armed:
             self.armed = False
-            due.handler = due.stream = due.body = due.body_total = due.disconnect = NEVER
+            due.handler = due.stream = due.body = due.body_total = due.disconnect = due.credential = NEVER
         if connection.ending is not None:
             return
         reader = self._reader
@@ -365,11 +378,12 @@ class HttpHandler(Handler):
         if self._cycle is cycle and cycle.stage == _DONE:
             self._cycle = None
         self.site.ticker.held -= 1
-        if cycle.has_slot and self.site.slots is not None:
-            cycle.has_slot = False
-            following = self.site.slots.leave(self.connection.runtime.ticker.now)
-            if following is not None:
-                following.begin_queued()
+        if cycle.has_slot:
+            if (admission := self.site.admission) is None or admission.slots.waits:
+                self.site.release(cycle)
+            else:
+                cycle.has_slot = False
+                admission.slots.running -= 1
 
     def _upgrade(self, head: RequestParser) -> None:
         handler = WebSocketHandler(self.connection, self.site, self)
@@ -411,28 +425,20 @@ class HttpHandler(Handler):
                     self._answer_late_head()
                 else:
                     connection.end(Ending("request_headers_timeout", Phase.HEAD, How.TIMEOUT, slot))
-            case "body" | "body_total":
+            case "body" | "body_total" if self._discarded is not None or cycle is None:
                 due.body = due.body_total = NEVER
-                if self._discarded is not None or cycle is None:
-                    connection.end(Ending("completed", Phase.CLOSING, How.LOCAL_FIN), linger=True)
-                else:
-                    word, name = cycle.body_too_slow(now) if slot == "body" else ("request_body_timeout", "body")
-                    self._time_out(cycle, Ending(word, Phase.BODY, How.TIMEOUT, name), 408)
-            case "response_start":
-                due.response_start = NEVER
-                if cycle is not None:
-                    self._time_out(cycle, Ending("response_start_timeout", Phase.HANDLER, How.TIMEOUT, slot), 504)
-            case "handler":
-                due.handler = NEVER
-                if cycle is not None:
-                    self._handler_is_late(cycle)
+                connection.end(Ending("completed", Phase.CLOSING, How.LOCAL_FIN), linger=True)
+            case "body" | "body_total" | "response_start" | "handler" | "stream" if cycle is not None:
+                late(cycle, slot, now)
             case "queue":
                 due.queue = NEVER
                 self._leave_queue(cycle)
-            case "stream":
-                self._check_stream(cycle, now)
             case "disconnect":
                 self._check_half_closed(now)
+            case "credential":
+                due.credential = NEVER
+                if self.cycle is not None:
+                    self.cycle.on_expiry()
             case "lifetime":
                 due.lifetime = NEVER
                 self.closing = True
@@ -472,38 +478,9 @@ class HttpHandler(Handler):
         self._answer_refused(error, deadline="header")
         self.connection.end(Ending("request_headers_timeout", Phase.HEAD, How.TIMEOUT, "header"), linger=True)
 
-    def _time_out(self, cycle: HttpCycle, ending: Ending, status: int) -> None:
-        connection = self.connection
-        connection.missed(ending)
-        cycle.fail(ending, status)
-        cycle.cancel(ending.reason)
-
-    def _handler_is_late(self, cycle: HttpCycle) -> None:
-        phase = Phase.RESPONSE if cycle.stage >= 2 else Phase.HANDLER if cycle.begun else Phase.QUEUED
-        header = getattr(cycle, "caller", "")
-        word = "handler_deadline" if not header else "caller_deadline" if cycle.begun else "caller_deadline_passed"
-        if not cycle.begun and self.site.slots is not None:
-            self.connection.due.queue = NEVER
-            self.site.slots.forget(cycle)
-        self._time_out(cycle, Ending(word, phase, How.TIMEOUT, header or "handler"), 504)
-
     def _leave_queue(self, cycle: HttpCycle | None) -> None:
-        slots = self.site.slots
-        if cycle is not None and slots is not None:
-            slots.forget(cycle)
-            cycle.fail(Ending("queue_timeout", Phase.QUEUED, How.TIMEOUT, "queue_wait"), 503)
-
-    def _check_stream(self, cycle: HttpCycle | None, now: float) -> None:
-        connection = self.connection
-        idle = cycle.timeout("stream_idle") if cycle is not None and cycle.stage != _DONE else None
-        if cycle is None or idle is None:
-            connection.due.stream = NEVER
-            return
-        # Lazily: a byte moves nothing; what it did is seen here.
-        connection.due.stream = max(connection.last_write, connection.last_read) + idle
-        if connection.due.stream <= now:
-            connection.due.stream = NEVER
-            self._time_out(cycle, Ending("stream_idle", Phase.RESPONSE, How.TIMEOUT, "stream_idle"), 504)
+        if cycle is not None:
+            self.site.give_up(cycle)
 
     def _check_half_closed(self, now: float) -> None:
         connection = self.connection
@@ -537,8 +514,8 @@ class HttpHandler(Handler):
     def ending(self, ending: Ending) -> None:
         cycle = self._cycle
         if cycle is not None:
-            if not cycle.begun and self.site.slots is not None:
-                self.site.slots.forget(cycle)
+            if not cycle.begun and self.site.guarded:
+                self.site.forget(cycle)
             cycle.client_left(ending)
 
     def ended(self, ending: Ending) -> None:
@@ -546,8 +523,8 @@ class HttpHandler(Handler):
         cycle, self._cycle = self._cycle, None
         if cycle is None:
             return
-        if not cycle.begun and self.site.slots is not None:
-            self.site.slots.forget(cycle)
+        if not cycle.begun and self.site.guarded:
+            self.site.forget(cycle)
         cycle.client_left(ending)
         if cycle.task is not None:  # it may still be in its disconnect_grace, or do what it does after its answer
             self.site.work.own(cycle.task, cycle.owner)
@@ -568,6 +545,11 @@ class HttpHandler(Handler):
         """Bytes that came after an upgrade request; they are the next handler's."""
         rest, self._reader.rest = bytes(self._reader.rest), b""
         return rest
+
+    @property
+    def keeps_refused(self) -> bool:
+        """Whether the connection stays after a 503; not with more requests behind it."""
+        return self.site.keeps_refused and not self._reader.rest
 
     @property
     def cycle(self) -> HttpCycle | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from math import ceil
 from typing import TYPE_CHECKING
 
 from sojourn.asgi.callers import RequestLimit
 from sojourn.asgi.control import RequestControl
 from sojourn.asgi.overrides import Overrides
-from sojourn.clock import NEVER
+from sojourn.clock import NEVER, SystemClock
 from sojourn.ending import Ending, Phase
 from sojourn.errors import ProtocolError
 from sojourn.policy.deadlines import rate_deadline
-from sojourn.typing import Message
+from sojourn.typing import Headers, Message
 from sojourn.wire.http1.response import CONTINUE
 
 if TYPE_CHECKING:
@@ -53,7 +55,10 @@ class Inbound(RequestControl):
         "body_ended",
         "body_taken",
         "caller",
+        "challenge",
+        "on_expiry",
         "overrides",
+        "retry_after",
         "stage",
         "trace_id",
     )
@@ -75,6 +80,11 @@ class Inbound(RequestControl):
         self._ending: Ending | None = None
         #: The header that said how long its caller waits. Set by :meth:`hurry`, so that no other request pays for it.
         self.caller: str
+        #: Seconds after which the client may come back, where somebody knows better than the settings. Set by who does.
+        self.retry_after: float
+        #: Called when its credential is over, and what a 401 asks for. Set by who wants to know.
+        self.on_expiry: Callable[[], None]
+        self.challenge: bytes
         self.body_ended = False
         self.body_taken = False
         #: How far the answer is: a ``Stage``, held as a plain int because it is compared for every message.
@@ -208,6 +218,15 @@ class Inbound(RequestControl):
         """Whether the client still waits for 100 (Continue) before it sends its body."""
         return self._expect_continue and not self.body_ended and not self._body_size
 
+    def _hints(self, status: int) -> Headers:
+        """Headers of an answer of the server's that tell the client what to do."""
+        if status == 503:
+            seconds = ceil(self.retry_after) if hasattr(self, "retry_after") else self._handler.site.retry_after()
+            return [(b"retry-after", b"%d" % seconds)]
+        if status == 401 and getattr(self, "challenge", None):
+            return [(b"www-authenticate", self.challenge)]
+        return [(b"deadline-expired", b"1")] if hasattr(self, "caller") else []
+
     def fail(self, ending: Ending, status: int) -> None:
         """End the request with an answer of the server's, if none has begun."""
         raise NotImplementedError
@@ -237,7 +256,9 @@ class Inbound(RequestControl):
 
     def _own_overrides(self) -> Overrides:
         shared = self.overrides
-        own = Overrides(dict(shared.timeouts), dict(shared.limits)) if shared is not None else Overrides()
+        own = Overrides()
+        if shared is not None:
+            own = Overrides(dict(shared.timeouts), dict(shared.limits), priority=shared.priority)
         self.overrides = own
         return own
 
@@ -272,7 +293,9 @@ class Inbound(RequestControl):
         seconds = self.timeout(name)
         if name == "handler":
             name = getattr(self, "caller", name)
-        return RequestLimit(connection.runtime.ticker.real(moment), name, seconds or 0.0, self)
+        # A deadline runs on the machine's clock, also where a test moves the server's.
+        moment = SystemClock.monotonic() + connection.runtime.ticker.left(moment)
+        return RequestLimit(moment, name, seconds or 0.0, self)
 
     def hurry(self, header: str, seconds: float) -> None:
         """Its caller waits no longer than so many seconds from now."""
@@ -282,6 +305,12 @@ class Inbound(RequestControl):
             self.caller = header
             self._handler.armed = True
             self._connection.arm("handler", seconds)
+
+    def expire(self, seconds: float | None, then: Callable[[], None]) -> None:
+        if self.stage != 4:
+            self.on_expiry = then
+            self._handler.armed = True
+            self._connection.arm("credential", seconds)
 
     def set_timeout(self, name: str, seconds: float | None) -> None:
         if name not in REQUEST_TIMEOUTS:

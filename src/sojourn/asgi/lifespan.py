@@ -179,7 +179,9 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._receive, self._send)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whoever waits decides; an exit would end the loop
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whoever waits decides; an exit would end the loop
             if self._running:
                 problem = f"raised in its lifespan while it was served: {_words(error)}"
                 self._bus.emit(LifespanFailed("serving", problem, error))

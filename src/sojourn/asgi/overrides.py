@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sojourn.config import Config, Route
 from sojourn.errors import ConfigError
+from sojourn.policy.priority import Priority
 
 __all__ = ["PER_REQUEST", "Overrides", "RouteTable"]
 
@@ -40,19 +41,22 @@ class Overrides:
         timeouts: Keys of ``sojourn.config.Timeouts`` in seconds; None takes a limit away.
         limits: Keys of ``sojourn.config.Limits``.
         websocket: Keys of ``sojourn.config.WebSocket``.
+        priority: Its class under overload.
     """
 
-    __slots__ = ("limits", "timeouts", "websocket")
+    __slots__ = ("limits", "priority", "timeouts", "websocket")
 
     def __init__(
         self,
         timeouts: dict[str, float | None] | None = None,
         limits: dict[str, int | None] | None = None,
         websocket: dict[str, Any] | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> None:
         self.timeouts = timeouts or {}
         self.limits = limits or {}
         self.websocket = websocket or {}
+        self.priority = priority
 
 
 def _plain(group: dict[str, Any]) -> dict[str, Any]:
@@ -84,9 +88,9 @@ class RouteTable:
                     else:
                         continue
                     raise ConfigError(problem, key=f"routes[{number}].{group}.{key}")
-            self._routes.append(
-                (route, Overrides(_plain(route.timeouts), _plain(route.limits), _plain(route.websocket)))
-            )
+            priority = Priority[route.priority.upper()]
+            groups = _plain(route.timeouts), _plain(route.limits), _plain(route.websocket)
+            self._routes.append((route, Overrides(*groups, priority)))
         self._known: dict[tuple[str, str], Overrides | None] = {}
 
     def match(self, method: str, path: str) -> Overrides | None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from sojourn.asgi.admission import Admission
 from sojourn.asgi.callers import Callers
 from sojourn.asgi.overrides import RouteTable
 from sojourn.asgi.probes import Probes
@@ -14,11 +15,12 @@ from sojourn.asgi.scope import scope_template
 from sojourn.asgi.server_control import CURRENT_SERVER, ServerControl
 from sojourn.clock import NEVER
 from sojourn.config import Config, Limits
-from sojourn.ending import Ending
+from sojourn.ending import Ending, How, Phase
 from sojourn.net.runtime import Runtime
 from sojourn.policy.admission import Slots
 from sojourn.scopes.budget import BUDGETS, Budgets
 from sojourn.scopes.deadline import REQUEST
+from sojourn.scopes.failures import WORK
 from sojourn.scopes.work import Work
 from sojourn.typing import ASGIApp, Headers, Scope
 from sojourn.wire.deflate import DeflateParams, Deflater, DeflateSettings, Inflater
@@ -59,6 +61,9 @@ class Meter(Protocol):
     def queue_left(self, waited: float) -> None:
         """A request got its slot after it had waited."""
 
+    def shed(self, priority: str, reason: str) -> None:
+        """A request was not begun because of overload."""
+
     def pong(self, round_trip: float) -> None:
         """A client answered our ping."""
 
@@ -79,6 +84,7 @@ class Site:
 
     __slots__ = (
         "_codecs",
+        "admission",
         "app",
         "asgi",
         "budgets",
@@ -142,14 +148,19 @@ class Site:
         self.renderer = ResponseRenderer()
         self.routes: RouteTable | None = RouteTable(config) if config.routes else None
         limits = config.limits
-        #: Slots for requests in the application; None when limits.requests is not set, and then never asked.
+        #: Lets requests in, as many as the event loop can take; None where admission.mode is off.
+        self.admission = Admission(self, config) if config.admission.mode == "adaptive" else None
+        #: Slots for requests in the application; None when limits.requests is not set, and then never asked, and where
+        #: ``admission`` has its own.
         self.slots: Slots[HttpCycle] | None = (
-            Slots(limits.requests, limits.queue, limits.queue_wait) if limits.requests is not None else None
+            Slots(limits.requests, limits.queue, limits.queue_wait)
+            if limits.requests is not None and self.admission is None
+            else None
         )
         #: Requests and WebSockets begun.
         self.served = 0
         #: Whether requests are asked for anything before they start; most sites have no reason to.
-        self.guarded = self.slots is not None
+        self.guarded = self.slots is not None or self.admission is not None
         #: Whether requests that may change something are refused.
         self.read_only = False
         #: The lifespan state; each request gets a shallow copy.
@@ -160,6 +171,7 @@ class Site:
         #: How long each dependency may take; empty until who has read the settings fills it.
         self.budgets = Budgets({})
         runtime.context.run(BUDGETS.set, self.budgets)
+        runtime.context.run(WORK.set, work)
         #: Whether a drain has begun; serving goes on for now.
         self.noticed = False
         #: Whether nobody new comes any more: answers then say ``Connection: close``.
@@ -195,7 +207,10 @@ class Site:
             if self.probes is not None:
                 self.probes.mount(self.root_path)
         self.read_only = self.noticed and config.drain.read_only
-        self._limit(config.limits)
+        if self.admission is not None:
+            self.admission.adopt(config)
+        else:
+            self._limit(config.limits)
         for follow in self.followers:
             follow(config)
 
@@ -224,6 +239,51 @@ class Site:
                 cycle.begin_queued()
         self.guarded = self.slots is not None or self.read_only
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        slots = self.slots if self.admission is None else self.admission.slots
+        return slots.waiting if slots is not None else 0
+
+    @property
+    def last_wait(self) -> float:
+        """Seconds that the request started last from the queue had waited."""
+        slots = self.slots if self.admission is None else self.admission.slots
+        return slots.last_wait if slots is not None else 0.0
+
+    def release(self, cycle: HttpCycle) -> None:
+        """A request gives its slot back."""
+        if self.admission is not None:
+            self.admission.release(cycle)
+        elif self.slots is not None:
+            cycle.has_slot = False
+            following = self.slots.leave(self.ticker.now)
+            if following is not None:
+                following.begin_queued()
+
+    def forget(self, cycle: HttpCycle) -> None:
+        """A request waits for a slot no longer, if it did."""
+        slots = self.slots if self.admission is None else self.admission.slots
+        if slots is not None:
+            slots.forget(cycle)
+
+    def give_up(self, cycle: HttpCycle) -> None:
+        """A request has waited for a slot for too long."""
+        if self.admission is not None:
+            self.admission.give_up(cycle)
+        else:
+            self.forget(cycle)
+            cycle.fail(Ending("queue_timeout", Phase.QUEUED, How.TIMEOUT, "queue_wait"), 503)
+
+    @property
+    def keeps_refused(self) -> bool:
+        """Whether connections stay after a 503: to open another costs more than to refuse, most of all with TLS."""
+        return self.admission is not None and not (self.admission.no_keep_alive or self.noticed)
+
+    def retry_after(self) -> int:
+        """Seconds after which whoever is refused now may come back."""
+        return self.config.limits.retry_after if self.admission is None else self.admission.retry_after()
+
     def is_ready(self) -> bool:
         """Whether new requests may come: no drain has begun."""
         return not self.noticed
@@ -239,6 +299,8 @@ class Site:
         """From now on answers close their connection, and whoever awaits ``drain`` is told."""
         self.draining = True
         self.drain.set()
+        if self.admission is not None:
+            self.admission.begin_drain()
 
     def refusal(
         self, status: int, reason: str, detail: str, extra: Iterable[tuple[bytes, bytes]] = (), **members: object

@@ -10,7 +10,7 @@ from sojourn.asgi.site import CURRENT
 from sojourn.asgi.websocket_inbound import State
 from sojourn.asgi.websocket_upgrade import NO_SCOPE, WebSocketUpgrade
 from sojourn.clock import NEVER
-from sojourn.ending import Ending, How, Phase, Who
+from sojourn.ending import REASONS, Ending, How, Phase, Who
 from sojourn.errors import ApplicationError, ClientDisconnected, WebSocketError
 from sojourn.events import ApplicationFailed
 from sojourn.net.outbox import Outbox
@@ -71,12 +71,16 @@ class WebSocketHandler(WebSocketUpgrade):
         try:
             await self.site.app(self.scope, self.receive, self.send)
             self._app_returned()
-        except Exception as error:  # noqa: BLE001 - an application may raise anything
-            self._app_raised(error)
         except asyncio.CancelledError:
             if self._disconnected is None:
                 self._app_raised(asyncio.CancelledError("the application cancelled its own task"))
             raise
+        except GeneratorExit:
+            raise  # the loop is gone, and with it everybody who could be told
+        except BaseException as error:  # SystemExit too: a WebSocket does not end the server
+            self._app_raised(error)
+            if isinstance(error, KeyboardInterrupt):
+                raise  # that is not the WebSocket's to end
         finally:
             self.task = None
             if self._reported:
@@ -262,6 +266,14 @@ class WebSocketHandler(WebSocketUpgrade):
             self._inbox_bytes = 0
             self._read_on()
 
+    def dismiss(self, reason: str, detail: str, challenge: bytes = b"") -> None:
+        row = REASONS[reason]
+        ending = Ending(reason, self.connection.phase, None, detail)
+        if self.state is State.CONNECTING or self.state is State.DENYING:
+            self._refuse(row.status or 403, ending, ((b"www-authenticate", challenge),) if challenge else ())
+        else:
+            self.close(row.ws_code or 1008, detail, ending)
+
     def _finish(self, ending: Ending) -> None:
         """Both close frames are through: the server closes the connection (RFC 6455 section 7.1.1)."""
         self.state = State.CLOSED
@@ -362,6 +374,10 @@ class WebSocketHandler(WebSocketUpgrade):
                 self._check_idle(now)
             case "ws_close":
                 connection.end(self._unanswered(), abort=True)
+            case "credential":
+                due.credential = NEVER
+                if self._disconnected is None:
+                    self.on_expiry()
             case "lifetime":
                 due.lifetime = NEVER
                 self.close(1001, "lifetime", Ending("max_connection_duration", Phase.WEBSOCKET))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from abc import abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +63,7 @@ class WebSocketInbound(Handler, RequestControl):
         "_receiver",
         "_round_trip",
         "_told_connect",
+        "on_expiry",
         "received",
         "sent",
         "site",
@@ -90,6 +91,8 @@ class WebSocketInbound(Handler, RequestControl):
         #: The ``receive`` that waits; its result is a message, or None to look again.
         self._receiver: asyncio.Future[str | bytes | None] | None = None
         self._told_connect = False
+        #: Called when its credential is over. Set by who wants to know.
+        self.on_expiry: Callable[[], None]
         #: Code and reason that the application is told; None while the WebSocket lives.
         self._disconnected: tuple[int, str] | None = None
         self._overrides: Overrides | None = None
@@ -281,6 +284,11 @@ class WebSocketInbound(Handler, RequestControl):
     def remaining(self) -> float | None:
         due = self.connection.due.ws_open
         return None if due == NEVER else max(0.0, due - self.connection.runtime.ticker.now)
+
+    def expire(self, seconds: float | None, then: Callable[[], None]) -> None:
+        if self._disconnected is None:
+            self.on_expiry = then
+            self.connection.arm("credential", seconds)
 
     def set_timeout(self, name: str, seconds: float | None) -> None:
         if name not in _TIMEOUTS:

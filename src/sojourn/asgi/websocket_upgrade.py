@@ -105,6 +105,9 @@ class WebSocketUpgrade(WebSocketInbound):
         if site.draining:
             self._refuse(503, Ending("drain_goodbye", Phase.UPGRADE))
             return
+        if site.admission is not None and site.admission.no_streams:
+            self._refuse(503, Ending("shed", Phase.UPGRADE, None, "no new streams under pressure"))
+            return
         if self._early:
             connection.pause_reading()
         connection.arm("ws_open", self._setting("open"))
@@ -119,7 +122,7 @@ class WebSocketUpgrade(WebSocketInbound):
             connection.end(ending, abort=True)
             return
         if status == 503:
-            headers = (*headers, (b"retry-after", b"%d" % self.site.config.limits.retry_after))
+            headers = (*headers, (b"retry-after", b"%d" % self.site.retry_after()))
         # What went wrong inside is for the log, not for the client.
         detail = ending.row.advice if status >= 500 or not ending.detail else ending.detail
         connection.write(refusal(self.site.renderer, status, ending.reason, detail, headers, self._standard_headers()))

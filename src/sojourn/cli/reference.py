@@ -7,7 +7,9 @@ from typing import Final
 
 from sojourn.cli.flags import FLAGS, SECTIONS
 from sojourn.cli.uvicorn import ALIASES, REFUSED, SAME
+from sojourn.config import RateRule
 from sojourn.server.settings.keys import Key, group_docs, keys
+from sojourn.server.settings.rates import meaning
 from sojourn.server.settings.routes import overridable
 from sojourn.server.settings.values import bounds, display
 
@@ -59,6 +61,13 @@ set stays as it is. `path` is exact, or a prefix that ends with `*`; without `me
 is needed before the path is known, or belongs to the connection or the worker, can't differ per route. These keys can:
 """
 
+_RATES: Final = """\
+## rate_limits
+
+How often clients may come, in the file only. All rules whose path and methods match a request have to allow it; each
+has a name of its own. Live, once the server was started with any. Keys of a rule:
+"""
+
 _UVICORN: Final = """\
 ## Coming from uvicorn
 
@@ -68,7 +77,7 @@ Flags that both have by the same name mean the same. These are understood too:
 
 def reference() -> str:
     """The page as Markdown."""
-    parts = [_INTRODUCTION, *(_group(group) for group in group_docs()), _routes(), _uvicorn()]
+    parts = [_INTRODUCTION, *(_group(group) for group in group_docs()), _routes(), _rates(), _uvicorn()]
     return "\n".join(parts)
 
 
@@ -95,6 +104,10 @@ def _values(key: Key) -> str:
 def _routes() -> str:
     names = [path for path in keys() if overridable(path)]
     return "\n".join([_ROUTES, *(f"- {line}" for line in _by_group(names)), ""])
+
+
+def _rates() -> str:
+    return "\n".join([_RATES, *(f"- `{name}`: {meaning(name)}" for name in RateRule.__struct_fields__), ""])
 
 
 def _by_group(paths: list[str]) -> Iterator[str]:

@@ -72,11 +72,13 @@ class Connection:
         "local",
         "long_logged",
         "looked_at",
+        "on_lost",
         "opened_at",
         "outbox",
         "path",
         "peer",
         "phase",
+        "principal",
         "reading_paused",
         "requests",
         "runtime",
@@ -118,6 +120,8 @@ class Connection:
         self.unsent = 0
         self.requests = 0
         self.path = ""
+        #: Who uses it, as far as that was proved; "" when nobody has proved anything.
+        self.principal = ""
         self.tls_extension: dict[str, Any] | None = None
         self.transport: asyncio.Transport | None = None
         self.handler: Handler | None = None
@@ -130,6 +134,8 @@ class Connection:
         self.blocked = False
         self.reading_paused = False
         self.long_logged = False
+        #: Called when the socket is closed. Set by who wants to know, so that no other connection pays for it.
+        self.on_lost: list[Callable[[], None]]
         self.ws_sent: int | None = None
         self.ws_received: int | None = None
         #: The address it counts under, among the limits of connections; None when it does not count.
@@ -478,6 +484,8 @@ class Connection:
                 handler.ended(ending)
         finally:
             protocol = handler.protocol if handler is not None and self.requests else ""
+            for call in list(getattr(self, "on_lost", ())):
+                call()
             runtime.registry.leave(
                 self,
                 ConnectionEnded(
@@ -498,6 +506,25 @@ class Connection:
                 ),
             )
             self.handler = None
+
+    def when_lost(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Call a function when the socket is closed. Returns a function that forgets that.
+
+        Raises:
+            RuntimeError: It is closed.
+        """
+        if self.runtime.registry.get(self.id) is None:
+            raise RuntimeError(f"connection {self.id} has ended")
+        if not hasattr(self, "on_lost"):
+            self.on_lost = []
+        calls = self.on_lost
+        calls.append(call)
+
+        def forget() -> None:
+            if call in calls:
+                calls.remove(call)
+
+        return forget
 
     def _cause_of_loss(self, error: Exception | None) -> Ending:
         if error is None:

@@ -140,9 +140,9 @@ class Ticker:
         self._turn = None
         self.__class__ = Ticker
 
-    def real(self, moment: float) -> float:
-        """A moment of served time as one of the monotonic clock, if nothing stalls until then."""
-        return self._last + (moment - self.now)
+    def left(self, moment: float) -> float:
+        """Seconds until a moment of served time, if nothing stalls until then; to the clock, not to the last tick."""
+        return moment - self.now - (self.clock.monotonic() - self._last)
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Call:
         """Call a function after ``delay`` seconds of served time, and up to two ticks more; for rare things."""

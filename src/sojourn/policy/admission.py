@@ -9,7 +9,7 @@ from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from sojourn.clock import NEVER
 
-__all__ = ["Connections", "Elsewhere", "Slots"]
+__all__ = ["Connections", "Elsewhere", "Slots", "client_key"]
 
 #: The host of a Unix socket's peer: whoever may open the file; not limited by address.
 UNIX: Final = "unix"
@@ -33,6 +33,24 @@ class Elsewhere(Protocol):
 
     def leave_address(self, key: str, mine: int) -> None:
         """This worker holds so many connections of an address now."""
+
+
+def client_key(address: str, drop: int = 64) -> str:
+    """What makes two addresses the same client: an IPv4 address as it is, of an IPv6 address the network.
+
+    Args:
+        address: An IP address; anything else is its own key.
+        drop: Bits of an IPv6 address that do not count; 64 leaves the smallest network that a site gets.
+    """
+    if ":" not in address:
+        return address
+    try:
+        number = IPv6Address(address.partition("%")[0])
+    except AddressValueError:
+        return address
+    if number.ipv4_mapped is not None:
+        return str(number.ipv4_mapped)
+    return f"{int(number) >> drop:x}"
 
 
 class Connections:
@@ -152,13 +170,7 @@ class Connections:
     def _key(self, address: str) -> str | None:
         if ":" not in address:
             return address if address != UNIX else None
-        try:
-            number = IPv6Address(address.partition("%")[0])
-        except AddressValueError:
-            return address
-        if number.ipv4_mapped is not None:
-            return str(number.ipv4_mapped)
-        return f"{int(number) >> self._drop:x}"
+        return client_key(address, self._drop)
 
 
 class Slots(Generic[T]):

@@ -35,6 +35,7 @@ SLOTS: Final = (
     "disconnect",  # the client left; the application has until then
     "close",
     "lifetime",
+    "credential",  # what the client proved itself with is over
     "long",  # not an end: the connection is logged as open
 )
 _moments: Final = attrgetter(*SLOTS)
@@ -64,6 +65,7 @@ class Deadlines:
     disconnect: float
     close: float
     lifetime: float
+    credential: float
     long: float
 
     def __init__(self) -> None:
@@ -114,6 +116,8 @@ class Deadlines:
             due = self.close
         if self.lifetime < due:
             due = self.lifetime
+        if self.credential < due:
+            due = self.credential
         if self.long < due:
             due = self.long
         return due

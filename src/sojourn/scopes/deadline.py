@@ -182,7 +182,8 @@ class Deadline:
             self._outer, self._request = outer, outer._request
         limit = self._limit()
         if limit is not None:
-            if limit.moment <= now:
+            # The alarm of what is around may have rung already, so early.
+            if limit.moment <= (now if limit is self else now + _SOON):
                 self.left = True
                 raise _exceeded(limit)
             if limit is self or outer is None or outer.left or outer._task is not task:

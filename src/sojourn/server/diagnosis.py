@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from sojourn.asgi.site import Site
+from sojourn.guards.registry import GUARDS, Guards
 from sojourn.observe.answers import Answer, Answers
 from sojourn.observe.connections import Connections
 from sojourn.observe.endings.endings import Endings
@@ -58,6 +59,9 @@ class Diagnosis:
         self.stalls = Stalls(site)  # after the metrics, because both want to know how late ticks are
         self._add(self.stalls)
         self._add(Connections(site))
+        guards = Guards(site.runtime.bus)
+        site.runtime.context.run(GUARDS.set, guards)
+        self.gauges.append(guards.report)
         tasks = Tasks(site)
         self._add(tasks)
         self._add(Profilers(site, self.stalls, tasks.profiles))

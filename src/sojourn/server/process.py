@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 from sojourn.bus import Bus
 from sojourn.errors import ConfigError
@@ -79,10 +79,12 @@ def run_loop(
     """
     runner = asyncio.Runner(loop_factory=factory)
     left: set[asyncio.Task[Any]] = set()
+    mine: list[asyncio.Task[T]] = []
 
     async def bounded() -> T:
         loop = asyncio.get_running_loop()
         if (task := asyncio.current_task()) is not None:
+            mine.append(cast("asyncio.Task[T]", task))
             adopt(task, "the server")
         loop.set_default_executor(_Threads(thread_name_prefix="asyncio"))
         try:
@@ -96,10 +98,29 @@ def run_loop(
                 pass  # a generator that does not end with its loop is nobody's any more
 
     try:
-        return runner.run(bounded())
+        try:
+            return runner.run(bounded())
+        except SystemExit:
+            if not mine or mine[0].done():
+                raise
+            return _run_on(runner.get_loop(), mine[0])
     finally:
         if not left:
             runner.close()
+
+
+def _run_on(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
+    """Go on after some other task has raised SystemExit, which asyncio lets out of the loop.
+
+    Whoever awaits that task gets it too. Frameworks run middleware and views in tasks of their own, and a request must
+    not end the server.
+    """
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except SystemExit:
+            if task.done():
+                raise
 
 
 async def _end_tasks(resists: Callable[[asyncio.Task[Any]], None]) -> set[asyncio.Task[Any]]:

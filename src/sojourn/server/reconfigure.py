@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from sojourn.config import Config
+from sojourn.config import Config, RateRule
 from sojourn.errors import ConfigError, ErrandError
-from sojourn.server.settings import checks, routes, values
+from sojourn.server.settings import checks, rates, routes, values
 from sojourn.server.settings.files import Source
 from sojourn.server.settings.keys import Key, closest, keys
 from sojourn.server.settings.layers import Origin
@@ -26,6 +26,7 @@ __all__ = ["Change", "ConfigVersion", "Refused", "Running", "apply", "for_worker
 
 #: The whole list of ``[[routes]]``; it is replaced, not added to.
 _ROUTES: Final = "routes"
+_LISTS: Final = (_ROUTES, rates.RATE_LIMITS)
 _WORKERS: Final = "app.workers"
 #: Keys that are the supervisor's where there is one: workers would all write to the same file.
 _SUPERVISORS: Final = frozenset({"drain.report"})
@@ -128,10 +129,11 @@ class Running:
             self.version += 1
             self.config = change.config
             origin = Origin("flag", f"version {self.version} by {who}")
-            if _ROUTES in change.changes:
-                self.origins = {path: each for path, each in self.origins.items() if not path.startswith("routes[")}
-                self.origins.update({f"routes[{index}]": origin for index in range(len(change.config.routes))})
-            self.origins.update({path: origin for path in change.changes if path != _ROUTES})
+            for name in set(_LISTS) & set(change.changes):
+                tables = len(getattr(change.config, name))
+                self.origins = {path: each for path, each in self.origins.items() if not path.startswith(f"{name}[")}
+                self.origins.update({f"{name}[{index}]": origin for index in range(tables)})
+            self.origins.update({path: origin for path in change.changes if path not in _LISTS})
         return ConfigVersion(
             version=self.version,
             changes=dict(change.changes),
@@ -154,19 +156,27 @@ def plan(current: Config, changes: Mapping[str, Any]) -> Change:
     Args:
         current: The settings now.
         changes: New values by dotted path, written as in a configuration file, the environment or a flag; ``routes``
-            is the whole list of tables.
+            and ``rate_limits`` are the whole lists of tables.
     """
     refused: list[Refused] = []
     chosen: dict[str, dict[str, Any]] = {}
     made: dict[str, tuple[Any, Any]] = {}
     effect: dict[str, list[str]] = {"live": [], "new": []}
-    overrides = current.routes
+    overrides, rules = current.routes, current.rate_limits
     for path, raw in changes.items():
         if path == _ROUTES:
             overrides = _routes(raw, refused) if raw else ()
             if overrides != current.routes:
                 made[path] = (msgspec.to_builtins(current.routes), msgspec.to_builtins(overrides))
                 effect["new"].append(path)
+            continue
+        if path == rates.RATE_LIMITS:
+            rules = _rules(raw, refused) if raw else ()
+            if rules != current.rate_limits:
+                if not current.rate_limits:  # nothing stands in front of the application, and nothing can be put there
+                    refused.append(Refused(path, "needs_restart", "needs a restart"))
+                made[path] = (msgspec.to_builtins(current.rate_limits), msgspec.to_builtins(rules))
+                effect["live"].append(path)
             continue
         key = keys().get(path)
         if key is None:
@@ -192,7 +202,7 @@ def plan(current: Config, changes: Mapping[str, Any]) -> Change:
     if refused:
         return Change(current, refused=tuple(refused))
     groups = {name: msgspec.structs.replace(getattr(current, name), **fields) for name, fields in chosen.items()}
-    config = msgspec.structs.replace(current, routes=overrides, **groups)
+    config = msgspec.structs.replace(current, routes=overrides, rate_limits=rules, **groups)
     known = {str(problem) for problem in checks.contradictions(current, {})}
     wrong = [problem for problem in checks.contradictions(config, {}) if str(problem) not in known]
     if wrong:
@@ -236,12 +246,19 @@ def _near(path: str) -> str | None:
     """The key that was probably meant: the only one of that name, or the most similar."""
     name = path.rpartition(".")[2]
     same = [known for known, key in keys().items() if key.name == name]
-    return same[0] if len(same) == 1 else closest(path, (*keys(), _ROUTES))
+    return same[0] if len(same) == 1 else closest(path, (*keys(), *_LISTS))
 
 
 def _routes(raw: object, refused: list[Refused]) -> tuple[Any, ...]:
     problems: list[ConfigError] = []
     found, _ = routes.read(Source(Path(), "", {_ROUTES: raw}, {}), problems)
+    refused.extend(_refusal(problem) for problem in problems)
+    return found
+
+
+def _rules(raw: object, refused: list[Refused]) -> tuple[RateRule, ...]:
+    problems: list[ConfigError] = []
+    found, _ = rates.read(Source(Path(), "", {rates.RATE_LIMITS: raw}, {}), problems)
     refused.extend(_refusal(problem) for problem in problems)
     return found
 

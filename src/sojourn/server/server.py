@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -31,11 +31,14 @@ from sojourn.observe.metrics.memory import Block
 from sojourn.observe.metrics.meter import Meter
 from sojourn.policy.drain import quick
 from sojourn.scopes.alarms import alarms
+from sojourn.scopes.offload import OFFLOAD, Offload
 from sojourn.scopes.work import Work
 from sojourn.server.diagnosis import Diagnosis
 from sojourn.server.importer import load_app
 from sojourn.server.lifecycle import Shutdown
+from sojourn.server.pressure import Pressure, no_pressure
 from sojourn.server.process import event_loop_factory, run_server, tune_collector
+from sojourn.server.rates import ConfiguredRates
 from sojourn.server.reception import Reception
 from sojourn.server.report import Report, write_report
 from sojourn.server.settings.budgets import read_budgets
@@ -72,7 +75,7 @@ class Server:
     ) -> None:
         self.config = config or Config()
         self.bus = bus or Bus()
-        self._app = app
+        self._app = app if self.config.app.check_layers == "off" else _checked(app, self.config.app.check_layers)
         self._clock = clock or SystemClock()
         self._given = sockets
         self._siblings = siblings
@@ -91,6 +94,9 @@ class Server:
         self.work: Work
         #: What watches it; closed with it.
         self.diagnosis: Diagnosis
+        #: Threads and processes for what its applications offload.
+        self.offload = Offload()
+        self._gauges.append(functools.partial(_count_offloaded, self.offload))
         #: Where it listens, as URLs; empty before the start.
         self.addresses: tuple[str, ...] = ()
 
@@ -120,14 +126,23 @@ class Server:
             ticker = Ticker(self._clock, self._stood_still)
             self.runtime = runtime = Runtime(loop, config, self.bus, ticker)
             self.work = work = Work(loop, ticker, self.bus, runtime.context)
-            self.site = site = Site(self._app, runtime, work, config, Reception.reads(config.proxy))
+            runtime.context.run(OFFLOAD.set, self.offload)
+            rates = ConfiguredRates(self._app, config) if config.rate_limits else None
+            self.site = site = Site(rates or self._app, runtime, work, config, Reception.reads(config.proxy))
             site.followers = self.followers
+            if rates is not None:
+                self.followers.append(rates.adopt)
+                if config.rates.redis is not None:
+                    site.control.on_drain(rates.engine.aclose, name="rate limits")
             self.followers.append(self._read_budgets)
             self._read_budgets(config)
             self._alarms = alarms()
             self._alarms.report = self.bus.emit
             self.diagnosis = Diagnosis(site, self._block)
             self.diagnosis.gauges += self._gauges
+            # After the diagnosis, because both want to know how late ticks are.
+            self._pressure = Pressure(site, site.admission) if site.admission is not None else None
+            self.diagnosis.answers["pressure"] = self._pressure.list if self._pressure is not None else no_pressure
             reception = Reception(site, self._siblings)
             runtime.start()
             self._lifespan = Lifespan(self._app, work, self.bus, config.app.lifespan)
@@ -214,6 +229,7 @@ class Server:
         report = await self._shutdown.finished()
         # Only now: until here the application's requests may have used what its lifespan holds.
         problem = await self._lifespan.shutdown(self.config.timeouts.lifespan_shutdown)
+        await self.offload.close()
         report = report._replace(problem=problem or write_report(report, self.config.drain.report))
         self.bus.emit(report.event)
         self._release()
@@ -226,8 +242,11 @@ class Server:
         if self._bound:
             release(self._bound, self.config.bind)
             self._bound = []
+        if hasattr(self, "_pressure") and self._pressure is not None:
+            self._pressure.close()
         if hasattr(self, "diagnosis"):
             self.diagnosis.close()
+        self.offload.stop()
         if hasattr(self, "runtime"):
             self.runtime.ticker.stop()
         if hasattr(self, "_alarms"):
@@ -248,6 +267,13 @@ class Server:
 def _at_terminal(config: Config) -> Config:
     """Where somebody waits at a terminal, the drain is quick."""
     return msgspec.structs.replace(config, drain=quick(config.drain)) if sys.stderr.isatty() else config
+
+
+def _count_offloaded(offload: Offload, meter: Meter) -> None:
+    for to in ("thread", "process"):
+        running, waiting = offload.calls(to)
+        meter.gauge("offload_calls", float(running), to=to, state="running")
+        meter.gauge("offload_calls", float(waiting), to=to, state="waiting")
 
 
 def _count_losses(meter: Meter, log: Installed) -> None:
@@ -342,6 +368,13 @@ def run(app: ASGIApp | str, config: Config | None = None, *, announce: Callable[
     finally:
         unmark()
         observing.close()
+
+
+def _checked(app: ASGIApp, mode: Literal["report", "snapshot"]) -> ASGIApp:
+    """The application with its layers watched."""
+    from sojourn.guards.layers.guard import guard_layers
+
+    return guard_layers(app, mode)
 
 
 async def _run(server: Server, solo: Solo, announce: Callable[[str], None] | None) -> int:

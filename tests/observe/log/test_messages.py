@@ -24,6 +24,7 @@ from sojourn.events import (
     LeaseOverdue,
     LeaseReturned,
     LoopStalled,
+    PressureChanged,
     RegistrationFailed,
     RestartFailed,
     ServerStarted,
@@ -79,6 +80,10 @@ def bus() -> Iterator[Bus]:
           f"extended by that much\n{STACK.rstrip()}")),
         (LoopStalled(0.5, "gc"), "WARNING",
          "the event loop stood still for 0.50 s (garbage collection); deadlines were extended by that much"),
+        (PressureChanged("space", 2, 1, "memory", ("no_keep_alive", "short_idle")), "WARNING",
+         "pressure on space: level 2, it was 1 (memory); measures: no_keep_alive, short_idle"),
+        (PressureChanged("processor", 0, 1, "", ()), "INFO",
+         "pressure on processor: level 0, it was 1; measures: none"),
         (LeakFound("task", "poll", "app.py:3 in start", "app.py:9 in poll", "connection 12 GET /", 6.0, 2), "WARNING",
          ("leak: task poll made at app.py:3 in start by connection 12 GET / is alive after 6.0 s, waiting at "
           "app.py:9 in poll (2 of this kind)")),

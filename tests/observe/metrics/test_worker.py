@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sojourn.asgi.event_stream import event_stream
-from sojourn.config import App, Config, Drain, Limits, Timeouts, WebSocket
+from sojourn.config import Admission, App, Config, Drain, Limits, Timeouts, WebSocket
+from sojourn.config import Route as Setting
 from sojourn.events import (
     AcceptPaused,
     AcceptResumed,
@@ -16,6 +17,8 @@ from sojourn.events import (
     LeakFound,
     LeaseOverdue,
     LoopStalled,
+    PressureChanged,
+    TaskFailed,
     TaskSurvived,
 )
 from sojourn.testing import MemoryClient, MemoryServer
@@ -317,6 +320,28 @@ def test_requests_that_wait_for_a_slot_are_seen_and_their_wait_is_measured() -> 
     run(scene)
 
 
+def test_who_is_shed_is_counted_by_priority_and_the_limit_that_was_found_is_shown() -> None:
+    async def scene() -> None:
+        app = Application()
+        limits = Limits(requests=1, queue=1, queue_wait=5.0)
+        chosen = settings(
+            limits=limits, admission=Admission(mode="adaptive"), routes=(Setting(path="/low", priority="low"),)
+        )
+        async with counting(app, chosen) as counted:
+            for path in ("/wait", "/wait", "/low"):
+                await asked(counted.server, path)
+            await counted.server.advance(9.0)
+            assert counted("sojourn_requests_limit", worker="1") == 1.0
+            assert counted("sojourn_requests_shed_total", priority="low", reason="queue_full") == 1.0
+            assert counted("sojourn_requests_shed_total", priority="normal", reason="queue_timeout") == 1.0
+            counted.server.bus.emit(PressureChanged("space", 2, 1, "memory", ("short_idle", "no_keep_alive")))
+            assert counted("sojourn_pressure_level", cause="space") == 2.0
+            app.go_on.set()
+            await counted.server.settle()
+
+    run(scene)
+
+
 def test_a_missed_deadline_is_counted_by_its_name() -> None:
     async def scene() -> None:
         async with counting(Application(), settings(timeouts=Timeouts(header=2.0, response_start=3.0))) as counted:
@@ -367,6 +392,7 @@ def test_what_others_find_is_counted_from_their_events() -> None:
             emit = counted.server.bus.emit
             emit(LeakFound("task", "poll", "a.py:1 in f", "", "", 9.0, 1))
             emit(LeaseOverdue("db", 12.0, "", ""))
+            emit(TaskFailed("mail", "the server", KeyError("mine")))
             emit(TaskSurvived("request", "connection 1 GET /", "client_reset", 6.5, "", False))
             emit(TaskSurvived("request", "connection 1 GET /", "client_reset", 9.0, "", True))
             emit(AcceptPaused("http://a", "fd_exhausted"))
@@ -375,6 +401,7 @@ def test_what_others_find_is_counted_from_their_events() -> None:
             emit(ConfigChanged(4, "somebody", {}))
             assert counted("sojourn_leaks_found_total", kind="task") == 1.0
             assert counted("sojourn_lease_overdue_total", pool="db") == 1.0
+            assert counted("sojourn_tasks_failed_total") == 1.0
             assert counted("sojourn_tasks_survived_total") == 1.0
             assert counted("sojourn_accept_paused") == 1.0
             assert counted("sojourn_config_version") == 4.0

@@ -19,6 +19,7 @@ from sojourn.observe.leaks.ledger import LeakRecord
 from sojourn.observe.profiles.model import Frame
 from sojourn.observe.stalls.store import StallInfo
 from sojourn.observe.tasks.describer import TaskInfo
+from sojourn.server.pressure import PressureInfo
 from tests.server.admin.fleet import LEAVING, READY, SECOND, STARTING, FakeFleet, ask
 
 BOTH: Any = {"workers": (READY, SECOND)}
@@ -144,6 +145,14 @@ def test_stalls_name_the_function_and_where_it_stood() -> None:
     (shown,) = document["stalls"]
     assert (shown["worker"], shown["function"], shown["longest"]) == (1, "app.block app.py:9", 2.0)
     assert shown["stack"] == [{"function": "block", "file": "app.py", "line": 9}]
+
+
+def test_pressure_is_told_by_worker_with_what_is_done_against_it() -> None:
+    info = PressureInfo({"space": 1, "processor": 0}, ("short_idle",), {"memory": 1.2}, 40, 3, 0, 0.002)
+    _, document = said(FakeFleet({"pressure": lambda *_: [info]}), "/pressure")
+    (shown,) = document["pressure"]
+    assert (shown["worker"], shown["levels"], shown["measures"]) == (1, {"space": 1, "processor": 0}, ["short_idle"])
+    assert shown["requests_limit"] == 40
 
 
 def test_the_ends_of_all_workers_are_told_in_one_report() -> None:

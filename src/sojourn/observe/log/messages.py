@@ -18,6 +18,7 @@ from sojourn.events import (
     AcceptPaused,
     AcceptResumed,
     ApplicationFailed,
+    CircuitChanged,
     ConfigChanged,
     DeadlineMissed,
     DrainCounted,
@@ -31,10 +32,12 @@ from sojourn.events import (
     LeaseReturned,
     LifespanFailed,
     LoopStalled,
+    PressureChanged,
     RegistrationFailed,
     RestartFailed,
     ServerStarted,
     ServerStopped,
+    TaskFailed,
     TaskSurvived,
     WorkerEnded,
     WorkerHung,
@@ -85,9 +88,12 @@ class Messages:
         self._logger = logging.getLogger(LOGGER)
         self._forget: list[Callable[[], None]] = [
             bus.observe(DeadlineMissed, self._deadline_missed),
+            bus.observe(TaskFailed, self._task_failed),
             bus.observe(TaskSurvived, self._task_survived),
             bus.observe(ApplicationFailed, self._application_failed),
             bus.observe(LoopStalled, self._loop_stalled),
+            bus.observe(PressureChanged, self._pressure_changed),
+            bus.observe(CircuitChanged, self._circuit_changed),
             bus.observe(LeakFound, self._leak_found),
             bus.observe(LeaseOverdue, self._lease_overdue),
             bus.observe(LeaseReturned, self._lease_returned),
@@ -145,6 +151,10 @@ class Messages:
             text = "task %s of %s still runs, %.1f s after it was cancelled (%s); it is at\n%s"
             self._tell(logging.WARNING, event, text, name, owner, event.seconds, event.cause, event.stack.rstrip())
 
+    def _task_failed(self, event: TaskFailed) -> None:
+        of = f" of {message(event.owner)}" if event.owner else ""
+        self._tell(logging.ERROR, event, "task %s%s failed", message(event.name), of, error=event.error)
+
     def _application_failed(self, event: ApplicationFailed) -> None:
         row = REASONS.get(event.reason)
         text = "%s %s on connection %d: %s (%s)"
@@ -158,6 +168,17 @@ class Messages:
         text += "; deadlines were extended by that much"
         text += f"\n{event.stack}" if event.stack else ""
         self._tell_some(logging.WARNING, (event.cause, event.function), event, text)
+
+    def _circuit_changed(self, event: CircuitChanged) -> None:
+        level, state = (logging.WARNING, "opened") if event.open else (logging.INFO, "closed")
+        self._tell(level, event, "circuit %s %s: %s", message(event.guard), state, event.detail)
+
+    def _pressure_changed(self, event: PressureChanged) -> None:
+        text = "pressure on %s: level %d, it was %d%s; measures: %s"
+        why = f" ({event.why})" if event.why else ""
+        level = logging.WARNING if event.level > event.before else logging.INFO
+        what = (event.cause, event.level, event.before, why, ", ".join(event.measures) or "none")
+        self._tell(level, event, text, *what)
 
     def _leak_found(self, event: LeakFound) -> None:
         text = f"leak: {event.kind} {message(event.what)} made at {message(event.created)}"

@@ -75,6 +75,8 @@ class Family(NamedTuple):
 
 #: Series of a family whose labels name routes.
 _ROUTES: Final = 1000
+#: Series of a family with outcomes of guards: each guard has up to eight.
+_GUARDS: Final = 1000
 #: The seconds of OpenTelemetry for http.server.request.duration.
 _REQUEST: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
@@ -104,6 +106,7 @@ _GENERATIONS: Final = _each("0", "1", "2")
 _PHASES: Final = _each("notice", "finish", "cut", "persist")
 _WAYS: Final = _each("in", "out")
 _OWNERS: Final = _each("request", "connection", "server", "application")
+_OFFLOADED: Final = tuple((to, state) for to in ("thread", "process") for state in ("running", "waiting"))
 
 #: States of connections that every server knows; others come when they come.
 _STATES: Final = (("none", "opening"), ("http", "request"), ("http", "idle"), ("websocket", "open"))
@@ -136,6 +139,9 @@ FAMILIES: Final = (
     _gauge("requests_running", "HTTP requests in the application that are not answered."),
     _gauge("requests_queued", "HTTP requests that wait for one of limits.requests."),
     _histogram("request_queue_wait_seconds", "Wait of requests that got a slot, to a tenth of a second.", _SHORT),
+    _gauge("requests_limit", "HTTP requests that may run at once in each worker, as found out.", join=Join.WORKER),
+    _counter("requests_shed_total", "HTTP requests not begun because of overload.", "priority reason"),
+    _gauge("pressure_level", "Measures taken because there is too little of this.", "cause", join=Join.MAX),
     _counter("requests_ended_total", "HTTP requests ended, event streams included.", "reason fault"),
     _counter("event_streams_total", "Event streams ended.", "route reason", most=_ROUTES),
     _histogram("event_stream_duration_seconds", "From request to end.", _LONG),
@@ -144,6 +150,11 @@ FAMILIES: Final = (
     _counter("websocket_messages_total", "Messages received (in) and sent (out).", "direction", known=_WAYS),
     _histogram("ping_round_trip_seconds", "From our ping to the client's pong.", _SHORT),
     _counter("pongs_missed_total", "Pings that a client did not answer in time."),
+    # Guards of outgoing calls: breakers, bulkheads, retries, workers; named by the application's code
+    _counter("guard_calls_total", "Calls of guards, by what became of them.", "kind guard outcome", most=_GUARDS),
+    _gauge("guard_running", "Calls that a guard let through and that have not ended.", "kind guard"),
+    _gauge("guard_waiting", "Calls that wait at a guard.", "kind guard"),
+    _gauge("guard_state", "Circuit breakers: 0 closed, 1 half-open, 2 open.", "kind guard", join=Join.MAX),
     # The event loop and the process
     _histogram("loop_lag_seconds", "How much later than it was due the server's timer was served.", _LAG),
     _counter("loop_stalls_total", "Times that the event loop stood still.", "cause"),
@@ -154,6 +165,8 @@ FAMILIES: Final = (
     _gauge("tasks", "Tasks, by what they belong to.", "owner", known=_OWNERS),
     _counter("tasks_lost_total", "Tasks that the collector took although they had not ended."),
     _counter("tasks_survived_total", "Tasks that did not end although they were cancelled again and again."),
+    _counter("tasks_failed_total", "Tasks of sojourn.spawn and after_response that failed."),
+    _gauge("offload_calls", "Calls of sojourn.offload, running or waiting.", "to state", known=_OFFLOADED),
     _gauge("leaks", "What is alive past its declared end.", "kind"),
     _counter("leaks_found_total", "Kinds of leaks found, each once.", "kind"),
     _gauge("leases", "What is taken from a pool.", "pool"),

@@ -113,6 +113,10 @@ class Meter:
         """A request got its slot after it had waited."""
         self.observe("request_queue_wait_seconds", waited)
 
+    def shed(self, priority: str, reason: str) -> None:
+        """A request was not begun because of overload."""
+        self.count("requests_shed_total", priority=priority, reason=reason)
+
     def pong(self, round_trip: float) -> None:
         """A client answered our ping."""
         self.observe("ping_round_trip_seconds", round_trip)

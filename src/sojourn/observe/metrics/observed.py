@@ -18,6 +18,8 @@ from sojourn.events import (
     LeakFound,
     LeaseOverdue,
     LoopStalled,
+    PressureChanged,
+    TaskFailed,
     TaskSurvived,
 )
 from sojourn.observe.metrics.families import PREFIX, TABLE
@@ -59,6 +61,8 @@ class Observed:
             bus.observe(DeadlineMissed, self._deadline_missed),
             bus.observe(CallerDeadline, self._caller_deadline),
             bus.observe(LoopStalled, self._stalled),
+            bus.observe(PressureChanged, self._pressure_changed),
+            bus.observe(TaskFailed, self._failed),
             bus.observe(TaskSurvived, self._survived),
             bus.observe(LeakFound, self._leak),
             bus.observe(LeaseOverdue, self._lease_overdue),
@@ -104,6 +108,12 @@ class Observed:
     def _stalled(self, event: LoopStalled) -> None:
         self._meter.count("loop_stalls_total", cause=event.cause or "unknown")
         self._meter.count("loop_stalled_seconds_total", event.seconds)
+
+    def _pressure_changed(self, event: PressureChanged) -> None:
+        self._meter.gauge("pressure_level", float(event.level), cause=event.cause)
+
+    def _failed(self, _: TaskFailed) -> None:
+        self._meter.count("tasks_failed_total")
 
     def _survived(self, event: TaskSurvived) -> None:
         if not event.ended:

@@ -111,8 +111,9 @@ class Sampler:
     def _look(self) -> None:
         """What is at hand."""
         meter, site = self._meter, self._site
-        slots = site.slots
-        meter.gauge("requests_queued", float(slots.waiting) if slots is not None else 0.0)
+        meter.gauge("requests_queued", float(site.waiting))
+        if site.admission is not None:
+            meter.gauge("requests_limit", float(site.admission.slots.limit))
         self._drain.sample()
 
     def _go_walking(self) -> None:

@@ -10,7 +10,7 @@ from sojourn.ops.monitoring.alerts import connections as on_connections
 from sojourn.ops.monitoring.alerts import runtime as on_runtime
 from sojourn.ops.monitoring.alerts import service as on_service
 from sojourn.ops.monitoring.alerts.model import RUNBOOK, Alert, group
-from sojourn.ops.monitoring.dashboards import connections, overview, runtime
+from sojourn.ops.monitoring.dashboards import connections, overload, overview, runtime
 from sojourn.ops.monitoring.dashboards.grafana import as_json
 
 __all__ = ["ALERTS", "DASHBOARDS", "export", "files"]
@@ -20,7 +20,7 @@ ALERTS: Final[Mapping[str, tuple[Alert, ...]]] = {
     "sojourn-connections": on_connections.ALERTS,
     "sojourn-runtime": on_runtime.ALERTS,
 }
-DASHBOARDS: Final = (overview.DASHBOARD, connections.DASHBOARD, runtime.DASHBOARD)
+DASHBOARDS: Final = (overview.DASHBOARD, connections.DASHBOARD, overload.DASHBOARD, runtime.DASHBOARD)
 
 
 def files(runbook: str = RUNBOOK) -> dict[str, str]:

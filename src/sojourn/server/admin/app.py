@@ -1,7 +1,7 @@
 """The admin listener: what a server that runs says of itself, and the commands it takes.
 
     GET   /livez /readyz /startupz /status /metrics /config /debug/vars
-          /connections /tasks /stacks /leaks /stalls /eof
+          /connections /tasks /stacks /leaks /stalls /pressure /eof
           /debug/pprof/ and its profiles
     POST  /drain /restart /upgrade /log-level /config /connections/{worker}-{id}/close
 

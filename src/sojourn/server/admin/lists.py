@@ -1,4 +1,7 @@
-"""Lists of what workers hold: connections, tasks, stacks, leaks, stalls, ends. All workers are asked at once."""
+"""Lists of what workers hold: connections, tasks, stacks, leaks, stalls, ends, pressure.
+
+All workers are asked at once.
+"""
 
 from __future__ import annotations
 
@@ -102,6 +105,13 @@ async def _stalls(question: Question) -> Answer:
     return _listed(question, "stalls", _rows(found, StallInfo), found)
 
 
+async def _pressure(question: Question) -> Answer:
+    from sojourn.server.pressure import PressureInfo
+
+    found = await ask_all(question, "pressure")
+    return _listed(question, "pressure", _rows(found, PressureInfo), found)
+
+
 async def _eof(question: Question) -> Answer:
     from sojourn.observe.endings.report import EofReport, merged
 
@@ -135,5 +145,6 @@ ROUTES: Final = (
     Route("/stacks", _stacks, "where all threads stand, also of a worker that hangs", {"format": "text"}),
     Route("/leaks", _leaks, "what outlived its owner, by name"),
     Route("/stalls", _stalls, "what blocked the event loop, and for how long"),
+    Route("/pressure", _pressure, "what there is too little of, what is done against it, how many requests may run"),
     Route("/eof", _eof, "who hangs up, when, and after how long idle"),
 )

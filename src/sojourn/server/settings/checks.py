@@ -127,10 +127,18 @@ def _unused(config: Config, by_hand: Mapping[str, str]) -> Iterator[str]:
                 yield f"{path} has no effect: websocket.ping_interval is none"
     if config.tls.ca is not None and config.tls.client_cert == "none":
         yield "tls.ca has no effect: tls.client_cert is none"
-    if config.limits.requests is None:
-        for path in ("limits.queue", "limits.queue_wait"):
-            if path in by_hand:
-                yield f"{path} has no effect: limits.requests is none"
+    if config.admission.mode == "off":
+        if config.limits.requests is None:
+            for path in ("limits.queue", "limits.queue_wait"):
+                if path in by_hand:
+                    yield f"{path} has no effect: limits.requests is none"
+        for path in by_hand:
+            if path.startswith("admission.") and path != "admission.mode":
+                yield f"{path} has no effect: admission.mode is off"
+    if config.rate_limits and config.rates.redis is None and config.app.workers > 1:
+        yield f"rate_limits are counted by each of {config.app.workers} workers for itself: rates.redis counts for all"
+    if not config.rate_limits:
+        yield from (f"{path} has no effect: there are no rate_limits" for path in by_hand if path.startswith("rates."))
     alone = "app.workers is 0" if config.app.workers == 0 else "app.reload is on" if config.app.reload else None
     if alone and "registration.webhook" in by_hand:
         yield f"registration.webhook has no effect: it is the supervisor's, and there is none when {alone}"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sojourn.config import Change
 from sojourn.server.settings.keys import keys
 from sojourn.server.settings.layers import Loaded, Origin
+from sojourn.server.settings.rates import meaning
 from sojourn.server.settings.routes import GROUPS
 from sojourn.server.settings.values import display
 
@@ -50,10 +51,20 @@ def describe(loaded: Loaded) -> list[Row]:
         if methods:
             where = loaded.origins[f"{prefix}.methods"]
             rows.append(Row(f"{prefix}.methods", list(route.methods), methods, "", where, "new", "Only these methods."))
+        if (path := f"{prefix}.priority") in loaded.origins:
+            where = loaded.origins[path]
+            rows.append(Row(path, route.priority, route.priority, "", where, "new", "Who goes first under overload."))
         for group in GROUPS:
             for name, value in getattr(route, group).items():
                 path = f"{group}.{name}"
                 rows.append(_row(f"{prefix}.{path}", path, None if value == "none" else value, loaded))
+    for index, rule in enumerate(loaded.config.rate_limits):
+        for name in rule.__struct_fields__:
+            path = f"rate_limits[{index}].{name}"
+            if path in loaded.origins:
+                value = getattr(rule, name)
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                rows.append(Row(path, value, text, "", loaded.origins[path], "live", meaning(name)))
     return rows
 
 

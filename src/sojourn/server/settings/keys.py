@@ -18,7 +18,7 @@ __all__ = ["Key", "Kind", "closest", "group_docs", "keys"]
 Kind = Literal["flag", "whole", "number", "choice", "list", "text"]
 
 #: Values that are never printed.
-_SECRETS: Final = frozenset({"admin.token", "registration.token", "tls.key_password"})
+_SECRETS: Final = frozenset({"admin.token", "rates.redis", "registration.token", "tls.key_password"})
 
 _KINDS: Final[dict[Any, Kind]] = {bool: "flag", int: "whole", float: "number", str: "text"}
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from sojourn.config import Config
 from sojourn.errors import ConfigError
-from sojourn.server.settings import checks, files, routes, values
+from sojourn.server.settings import checks, files, rates, routes, values
 from sojourn.server.settings.keys import closest, group_docs, keys
 
 __all__ = ["Given", "Layer", "Loaded", "Origin", "Problems", "load"]
@@ -109,7 +109,11 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, o
     if source is not None and "routes" in source.data:
         overrides, set_there = routes.read(source, problems)
         origins.update({path: Origin("file", source.where(path)) for path in set_there})
-    config = _build(chosen, overrides)
+    rules: tuple[Any, ...] = ()
+    if source is not None and rates.RATE_LIMITS in source.data:
+        rules, set_there = rates.read(source, problems)
+        origins.update({path: Origin("file", source.where(path)) for path in set_there})
+    config = _build(chosen, overrides, rules)
     by_hand = {path: origin.where for path, origin in origins.items() if origin.layer != "default"}
     if not problems:
         problems = checks.contradictions(config, by_hand)
@@ -140,7 +144,7 @@ def _settings(
 def _from_file(source: files.Source, problems: list[ConfigError]) -> Iterator[_Setting]:
     groups = group_docs()
     for group, table in source.data.items():
-        if group == "routes":
+        if group in ("routes", rates.RATE_LIMITS):
             continue
         if group not in groups:
             near = _near(f"{group}.") if isinstance(table, dict) else _near(group)
@@ -189,10 +193,10 @@ def _unknown(key: str | None, name: str, near: str | None, origin: str | None) -
     return ConfigError(f"{subject}; {advice}", key=key, origin=origin)
 
 
-def _build(chosen: Mapping[str, object], overrides: tuple[Any, ...]) -> Config:
+def _build(chosen: Mapping[str, object], overrides: tuple[Any, ...], rules: tuple[Any, ...]) -> Config:
     groups: dict[str, dict[str, Any]] = {name: {} for name in group_docs()}
     for path, value in chosen.items():
         group, _, name = path.partition(".")
         groups[group][name] = value
     made = {name: type(getattr(Config(), name))(**fields) for name, fields in groups.items()}
-    return Config(routes=overrides, **made)
+    return Config(routes=overrides, rate_limits=rules, **made)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sojourn.config import Config, Route
+from sojourn.config import Config, RateRule, Route
 
 __all__ = ["from_plain", "to_plain"]
 
@@ -28,9 +28,11 @@ def from_plain(plain: Mapping[str, Any]) -> Config:
     groups = {
         name: _struct(type(getattr(default, name)), values)
         for name, values in plain.items()
-        if name != "routes" and hasattr(default, name)
+        if name not in ("routes", "rate_limits") and hasattr(default, name)
     }
-    return Config(**groups, routes=tuple(_struct(Route, route) for route in plain.get("routes", ())))
+    routes = tuple(_struct(Route, route) for route in plain.get("routes", ()))
+    rate_limits = tuple(_struct(RateRule, rule) for rule in plain.get("rate_limits", ()))
+    return Config(**groups, routes=routes, rate_limits=rate_limits)
 
 
 def _struct(kind: type[Any], values: Mapping[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sojourn.asgi.overrides import PER_REQUEST
 from sojourn.config import Route
@@ -17,7 +17,7 @@ __all__ = ["GROUPS", "overridable", "read"]
 #: The groups a route may override.
 GROUPS: Final = tuple(PER_REQUEST)
 
-_NAMES: Final = ("path", "methods", *GROUPS)
+_NAMES: Final = ("path", "methods", "priority", *GROUPS)
 
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2, token
 
@@ -64,8 +64,9 @@ class _Reader:
                 self._refuse(name, f"no such key; did you mean {near}?" if near else f"write {', '.join(_NAMES)}")
         path = self._path(table.get("path"))
         methods = self._methods(table.get("methods", []))
+        priority = self._priority(table.get("priority"))
         groups = {group: self._group(group, table.get(group, {})) for group in GROUPS}
-        return Route(path=path, methods=methods, **groups) if len(self._problems) == before else None
+        return Route(path=path, methods=methods, priority=priority, **groups) if len(self._problems) == before else None
 
     def _refuse(self, name: str, message: str) -> None:
         path = f"{self._prefix}.{name}" if name else self._prefix
@@ -88,6 +89,16 @@ class _Reader:
             return tuple(method.upper() for method in raw)
         self._refuse("methods", f'{raw!r} is not a list of methods, such as ["GET", "HEAD"]')
         return ()
+
+    def _priority(self, raw: object) -> Literal["high", "normal", "low"]:
+        match raw:
+            case None:
+                return "normal"
+            case "high" | "normal" | "low":
+                self.set_there.append(f"{self._prefix}.priority")
+                return raw
+        self._refuse("priority", f"{raw!r} is no priority: write high, normal or low")
+        return "normal"
 
     def _group(self, group: str, table: object) -> dict[str, Any]:
         if not isinstance(table, dict):

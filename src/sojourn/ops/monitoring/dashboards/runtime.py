@@ -97,12 +97,18 @@ DASHBOARD: Final = Dashboard(
                 ),
                 Panel(
                     "Tasks that went wrong",
-                    "Lost: collected while they ran. Survived: cancelled, and still running.",
+                    "Failed: spawned, and raised. Lost: collected while they ran. Survived: cancelled, still running.",
                     (
+                        rate("sojourn_tasks_failed_total", legend="failed"),
                         rate("sojourn_tasks_lost_total", legend="lost"),
                         rate("sojourn_tasks_survived_total", legend="survived"),
                     ),
                     unit="ops",
+                ),
+                Panel(
+                    "Offloaded calls",
+                    "Running in threads and processes, and waiting for their turn.",
+                    (each("sojourn_offload_calls", "to", "state"),),
                 ),
                 Panel(
                     "Leases",
