@@ -15,14 +15,15 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Final, Protocol
 
-from sojourn.clock import NEVER, Clock, SystemClock
+from sojourn.clock import NEVER, Clock, SystemClock, turn_of
 from sojourn.events import TaskSurvived
 from sojourn.scopes.work import LADDER
 
 __all__ = ["AGAIN", "Alarms", "Ringing", "alarms"]
 
-#: Seconds by which a moment may be early: loops round their timers to the nearest millisecond.
+#: Seconds by which a moment may be early, and the first of those that come next: loops keep time in milliseconds.
 _EARLY: Final = 0.0005
+_FIRST: Final = 0.001
 #: Seconds late: the loop stood still. What arrived meanwhile is read first, for so long, before anything is judged.
 _STALL: Final = 0.25
 _READING: Final = 0.01
@@ -52,10 +53,23 @@ class Alarms:
         clock: Where time comes from.
     """
 
-    __slots__ = ("_again", "_due", "_gone", "_heap", "_numbers", "_patient", "_timer", "clock", "loop", "report")
+    __slots__ = (
+        "_again",
+        "_due",
+        "_gone",
+        "_heap",
+        "_numbers",
+        "_patient",
+        "_timer",
+        "_turn",
+        "clock",
+        "loop",
+        "report",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock | None = None) -> None:
         self.loop = loop
+        self._turn = turn_of(loop)
         self.clock: Clock = clock or SystemClock()
         self._heap: list[tuple[float, int, Ringing]] = []
         self._numbers = count()
@@ -72,6 +86,14 @@ class Alarms:
 
     def __len__(self) -> int:
         return len(self._heap) - self._gone + sum(not ringing.left for _, ringing in self._again)
+
+    def now(self) -> float:
+        """Now, or the beginning of the loop's present turn if that was just now: what is begun in one turn ends in one.
+
+        No more than a millisecond ago: a turn may have taken long.
+        """
+        now, turn = self.clock.monotonic(), self._turn()
+        return turn if now - _FIRST < turn < now else now - _FIRST if turn < now else now
 
     def add(self, moment: float, ringing: Ringing) -> None:
         """Ring at a moment of the clock, in seconds, and again whenever :meth:`Ringing.ring` says."""
@@ -106,7 +128,7 @@ class Alarms:
         if self._timer is not None:
             self._timer.cancel()
         self._due = moment
-        self._timer = self.loop.call_later(max(0.0, moment - self.clock.monotonic()), self.ring)
+        self._timer = self.loop.call_later(max(0.0, moment - _EARLY - self.clock.monotonic()), self.ring)
 
     def ring(self) -> None:
         """Called by the loop; tests call it after moving a ManualClock."""
@@ -117,12 +139,16 @@ class Alarms:
             return
         self._patient = True
         self._timer, self._due = None, NEVER
+        # No more together than must be: who is rung together stays together, and the last of many is late.
+        until = now + _EARLY
+        if self._heap and until < self._heap[0][0] <= now + _FIRST:
+            until = self._heap[0][0]
         again = self._again
-        while again and (again[0][1].left or again[0][0] - _EARLY <= now):
+        while again and (again[0][1].left or again[0][0] <= until):
             ringing = again.popleft()[1]
             if not ringing.left and (following := ringing.ring(now)) < NEVER:
                 heappush(self._heap, (following, next(self._numbers), ringing))
-        while self._heap and self._heap[0][0] - _EARLY <= now:
+        while self._heap and self._heap[0][0] <= until:
             ringing = heappop(self._heap)[2]
             if ringing.left:
                 self._gone -= 1

@@ -172,7 +172,7 @@ class Deadline:
         task: asyncio.Task[Any] | None = asyncio.current_task()
         if task is None:
             raise RuntimeError("a deadline needs a task: that is what it cancels")
-        now = _monotonic()
+        now = alarms().now()
         if self.moment == NEVER:
             self.moment = now + self.seconds
         outer = _CURRENT.get()
