@@ -13,7 +13,7 @@ import pytest
 from drills.dependent import CONNECTIONS
 from drills.served import serving
 from sojourn.testing import FaultProxy
-from tests.clients.databases import postgres_server, redis_server
+from tests.databases import postgres_server, redis_server
 
 #: Seconds of each phase of a drill.
 PHASE = 4.0
@@ -85,8 +85,8 @@ def test_a_black_holed_redis_and_postgresql_bound_every_request_and_leave_pools_
             finally:
                 await asyncio.to_thread(context.__exit__, None, None, None)
 
-    with redis_server() as redis_port, postgres_server() as postgres_port:
-        asyncio.run(main(redis_port, postgres_port))
+    with redis_server() as redis, postgres_server() as postgres_port:
+        asyncio.run(main(redis.port, postgres_port))
 
 
 def _budgets() -> list[tuple[str, float]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.databases import postgres_server, redis_server
+from tests.databases import postgres_server, redis_server
 
 
 @pytest.fixture(scope="session")
@@ -19,5 +19,5 @@ def postgres() -> Iterator[int]:
 @pytest.fixture(scope="session")
 def redis_port() -> Iterator[int]:
     """The port of a Redis."""
-    with redis_server() as port:
-        yield port
+    with redis_server() as server:
+        yield server.port

@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 import sojourn
 from sojourn.clock import SystemClock
 from sojourn.config import Config, Timeouts, Tls
-from tests.clients.databases import redis_server
+from tests.databases import redis_server
 from tests.examples.serving import serving
 from tests.guards.auth.issuing import Issuer
 from tests.guards.layers.frameworks import django_settings
@@ -409,7 +409,8 @@ def check_outgoing_calls(names: Names) -> None:
 
 
 def check_fault_proxy(names: Names) -> None:
-    with redis_server() as port:
+    with redis_server() as server:
+        port = server.port
         assert asyncio.run(names["drill"](port)) == b"value"
 
 

@@ -241,7 +241,7 @@ class Deadline:
             return NEVER
         if rung:
             abort_all(task)
-        task.cancel("deadline")
+        task.cancel(f"deadline {(self._missed or self).name}")
         return self._since + LADDER[rung] if rung else AGAIN
 
     def _tell(self, task: asyncio.Task[Any], now: float, *, ended: bool) -> None:

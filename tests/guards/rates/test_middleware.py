@@ -27,7 +27,7 @@ from sojourn.guards.rates.middleware import RateLimit
 from sojourn.guards.rates.quota import Quota
 from sojourn.guards.rates.redis import RedisRates
 from tests.asgi.harness import get, on_both_loops, serving, settings, text_app
-from tests.guards.rates.conftest import free_port
+from tests.databases import free_port
 
 Messages = list[dict[str, Any]]
 

@@ -19,7 +19,7 @@ from sojourn.guards.rates.redis import PAUSE, ROW, SCRIPT, RedisRates
 from sojourn.policy.rate import Demand
 from sojourn.scopes.budget import BUDGETS, Budgets
 from sojourn.scopes.deadline import deadline
-from tests.guards.rates.conftest import RedisServer, free_port
+from tests.databases import RedisServer, free_port
 
 HOURLY = Demand("hourly|alice", 3 / 3600, 3.0, 1.0)
 

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import glob
-import os
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from contextvars import copy_context
@@ -28,6 +22,7 @@ from sojourn.events import LeakFound
 from sojourn.observe.leaks.adapters import watch
 from sojourn.observe.leaks.leases import LEASES, Leases
 from sojourn.observe.leaks.places import application
+from tests.databases import postgres_server
 from tests.observe.leaks.scene import Bench
 from tests.server.serving import serving
 
@@ -298,49 +293,18 @@ def test_redis_counts_commands_and_leaves_subscriptions_alone() -> None:
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """A PostgreSQL of our own, on a Unix socket; its folder."""
-    found = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
-    if not found:
-        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
-    as_user: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if not os.geteuid() else {}
-    folder = tempfile.mkdtemp(prefix="pg-")
-    if as_user:
-        shutil.chown(folder, "postgres", "postgres")
-    options = {**as_user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    data = f"{folder}/data"
-    subprocess.run(
-        [f"{found[-1]}/initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"],
-        check=True,
-        timeout=60,
-        **options,
-    )
-    server = subprocess.Popen(
-        [f"{found[-1]}/postgres", "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"], **options
-    )
-    try:
-        deadline = time.monotonic() + 30
-        while not Path(f"{folder}/.s.PGSQL.5432").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield folder
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-        shutil.rmtree(folder, ignore_errors=True)
+def postgres() -> Iterator[int]:
+    """The port of a PostgreSQL of our own."""
+    with postgres_server() as port:
+        yield port
 
 
-async def pool_of(folder: str) -> Any:
-    """A pool, once the server takes connections."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                return await asyncpg.create_pool(host=folder, user="postgres", min_size=1, max_size=2)
-            except (asyncpg.CannotConnectNowError, OSError):
-                await asyncio.sleep(0.1)
+async def pool_of(port: int) -> Any:
+    """A pool of two connections."""
+    return await asyncpg.create_pool(host="127.0.0.1", port=port, user="postgres", min_size=1, max_size=2)
 
 
-def test_asyncpg_counts_what_a_pool_lends(postgres: str) -> None:
+def test_asyncpg_counts_what_a_pool_lends(postgres: int) -> None:
     async def main() -> None:
         async with counting() as bench:
             pool = await pool_of(postgres)
@@ -370,7 +334,7 @@ def test_asyncpg_counts_what_a_pool_lends(postgres: str) -> None:
     asyncio.run(main())
 
 
-def test_asyncpg_gets_everything_back_wherever_a_use_is_cancelled(postgres: str) -> None:
+def test_asyncpg_gets_everything_back_wherever_a_use_is_cancelled(postgres: int) -> None:
     async def main() -> None:
         async with counting() as bench:
             pool = await pool_of(postgres)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["free_port", "postgres_server", "redis_server"]
+__all__ = ["RedisServer", "free_port", "postgres_server", "redis_server"]
 
 
 def free_port() -> int:
@@ -24,14 +24,6 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -42,21 +34,53 @@ def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> No
         time.sleep(0.02)
 
 
+class RedisServer:
+    """A Redis that keeps nothing.
+
+    Attributes:
+        port: Where it listens.
+        url: The same as an address.
+    """
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = shutil.which("redis-server")
+        if command is None:
+            pytest.skip("Redis is not installed (Debian: redis-server)")
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen([command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _wait_for(self._answers, self._process)
+
+    def stop(self) -> None:
+        """Kill it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+                sock.sendall(b"PING\r\n")
+                return sock.recv(16) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+
 @contextmanager
-def redis_server() -> Iterator[int]:
-    """A Redis that keeps nothing; its port."""
-    command = shutil.which("redis-server")
-    if command is None:
-        pytest.skip("Redis is not installed (Debian: redis-server)")
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]
-    process = subprocess.Popen([command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis that runs."""
+    server = RedisServer()
+    server.start()
     try:
-        _wait_for(lambda: _listens(port), process)
-        yield port
+        yield server
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        server.stop()
 
 
 @contextmanager
