@@ -31,8 +31,8 @@ class Waiting:
 def main() -> None:
     """Arm connections in random order, as a server does at the end of a request.
 
-    The first loop only looks at each connection, and is taken off: whoever arms a deadline has just used its connection,
-    so that it waits for memory no more.
+    The first loop only looks at each connection, and is taken off: whoever arms a deadline has just used its
+    connection, and does not wait for memory any more.
     """
     now = time.monotonic()
     wheel: Wheel[Waiting] = Wheel(now)
