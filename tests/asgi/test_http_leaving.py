@@ -264,7 +264,8 @@ def test_a_half_closed_client_is_answered(delay: float, version: str, loop: str)
         assert client.answer().body == b"/a"
         assert client.closed()
         ended = served.ended()
-        assert ended.ending.reason == "completed"
+        # At once, its FIN may come after the answer: then it is an idle client that closes.
+        assert ended.ending.reason in ("completed", "completed" if delay else "keep_alive_closed_by_client")
         assert served.of(RequestEnded)[0].ending.reason == "completed"
 
 

@@ -152,7 +152,14 @@ def _bounded_pool(plain: Any, dependency: str) -> Any:
             waiting = PoolWait(dependency) if _is_full(self) else nullcontext()
             try:
                 with waiting, _Within(clamped(dependency)):
-                    lent = plain._do_get(self)
+                    try:
+                        lent = plain._do_get(self)
+                    except Exception as error:
+                        # A dialect's own questions to a new connection stand under the time that its first was given.
+                        limit = current_limit()
+                        if limit is not None and ended_by_server(getattr(error, "orig", error)):
+                            raise exceeded(limit) from error
+                        raise
             except BaseException:
                 if lent is not None:  # in the very turn in which the time was over
                     self._do_return_conn(lent)
