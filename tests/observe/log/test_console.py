@@ -236,13 +236,16 @@ def test_logging_set_up_by_the_application_does_not_end_the_console(open_console
 
 @contextmanager
 def bare_logging() -> Iterator[None]:
-    """Logging as in a process where nobody has set it up: the test runner's handlers are out of the way."""
+    """Logging as in a process where nobody has set it up: what the test runner and frameworks did is out of the way."""
     root = logging.getLogger()
-    before, root.handlers = root.handlers, []
+    before, level = root.handlers, root.level
+    root.handlers = []
+    root.setLevel(logging.WARNING)
     try:
         yield
     finally:
         root.handlers = before
+        root.setLevel(level)
 
 
 def test_an_application_that_sets_up_nothing_gets_its_lines_in_the_same_format(open_console: Open) -> None:
