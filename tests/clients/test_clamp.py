@@ -7,9 +7,9 @@ import pickle
 
 import pytest
 
-from sojourn.clients.clamp import PoolWait, Total, clamped, exceeded, passed
+from sojourn.clients.clamp import PoolWait, Total, clamped
 from sojourn.errors import DeadlineExceeded, PoolWaitExceeded
-from sojourn.scopes.deadline import current_limit, deadline, remaining
+from sojourn.scopes.deadline import current_limit, deadline, exceeded, passed, remaining
 from tests.clients.scene import budgets, run, took
 
 

@@ -432,7 +432,8 @@ class HttpHandler(Handler):
                 late(cycle, slot, now)
             case "queue":
                 due.queue = NEVER
-                self._leave_queue(cycle)
+                if cycle is not None:
+                    self.site.give_up(cycle)
             case "disconnect":
                 self._check_half_closed(now)
             case "credential":
@@ -478,10 +479,6 @@ class HttpHandler(Handler):
         self._answer_refused(error, deadline="header")
         self.connection.end(Ending("request_headers_timeout", Phase.HEAD, How.TIMEOUT, "header"), linger=True)
 
-    def _leave_queue(self, cycle: HttpCycle | None) -> None:
-        if cycle is not None:
-            self.site.give_up(cycle)
-
     def _check_half_closed(self, now: float) -> None:
         connection = self.connection
         grace = connection.runtime.config.timeouts.disconnect_grace
@@ -514,8 +511,8 @@ class HttpHandler(Handler):
     def ending(self, ending: Ending) -> None:
         cycle = self._cycle
         if cycle is not None:
-            if not cycle.begun and self.site.guarded:
-                self.site.forget(cycle)
+            if not cycle.begun:
+                cycle.leave_queue()
             cycle.client_left(ending)
 
     def ended(self, ending: Ending) -> None:
@@ -523,8 +520,8 @@ class HttpHandler(Handler):
         cycle, self._cycle = self._cycle, None
         if cycle is None:
             return
-        if not cycle.begun and self.site.guarded:
-            self.site.forget(cycle)
+        if not cycle.begun:
+            cycle.leave_queue()
         cycle.client_left(ending)
         if cycle.task is not None:  # it may still be in its disconnect_grace, or do what it does after its answer
             self.site.work.own(cycle.task, cycle.owner)

@@ -14,10 +14,10 @@ import aiohttp
 from aiohttp.helpers import BaseTimerContext
 from multidict import CIMultiDict
 
-from sojourn.clients.clamp import Total, exceeded, passed
+from sojourn.clients.clamp import Total
 from sojourn.clock import NEVER
 from sojourn.errors import DeadlineExceeded
-from sojourn.scopes.deadline import Limit
+from sojourn.scopes.deadline import Limit, exceeded, passed
 
 __all__ = ["bounded"]
 

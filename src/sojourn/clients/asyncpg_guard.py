@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
-from sojourn.clients.clamp import clamped, exceeded, passed
+from sojourn.clients.clamp import clamped
 from sojourn.clients.postgres import ASK, QUICK, Cap, word_of
 from sojourn.errors import DeadlineExceeded
 from sojourn.scopes.aborts import aborting
-from sojourn.scopes.deadline import current_limit, remaining
+from sojourn.scopes.deadline import current_limit, exceeded, passed, remaining
 
 __all__ = ["CLEAN_UP", "Guard", "guard"]
 

@@ -11,16 +11,13 @@ import sys
 from types import CodeType, TracebackType
 from typing import Any, Final
 
-from sojourn.clock import NEVER, SystemClock
+from sojourn.clock import NEVER
 from sojourn.errors import DeadlineExceeded, PoolWaitExceeded
 from sojourn.scopes.budget import BUDGETS
-from sojourn.scopes.deadline import Deadline, Limit, current_limit
+from sojourn.scopes.deadline import Deadline, Limit, current_limit, passed
 
-__all__ = ["PoolWait", "Total", "clamped", "exceeded", "passed"]
+__all__ = ["PoolWait", "Total", "clamped"]
 
-_monotonic: Final = SystemClock.monotonic
-#: Seconds: a moment so near has come, as for the deadlines themselves.
-_SOON: Final = 0.001
 #: Whose frames are not where a call was made.
 _LIBRARIES: Final = frozenset("sojourn aiohttp asyncio asyncpg contextlib grpc httpx redis sqlalchemy".split())
 #: Frames between a client and who calls it, at most.
@@ -45,30 +42,13 @@ def clamped(dependency: str, own: float | None = None) -> Deadline:
     Args:
         dependency: Its name, in ``deadlines.budgets`` of the configuration and in errors.
         own: What the client allows the call, in seconds. None: no limit of its own.
-
-    Raises:
-        DeadlineExceeded: No time is left, or so little that it has passed before anything is sent.
     """
-    limit = current_limit()
-    if limit is not None and passed(limit):
-        # A timer may ring a little early: who is cancelled by it must not begin anything in what seems to be left.
-        raise exceeded(limit)
     budgets = BUDGETS.get(None)
     seconds = NEVER if budgets is None else budgets.seconds.get(dependency, NEVER)
     if own is not None and own < seconds:
         seconds = own
     code, instruction = (clamped.__code__, 0) if seconds == NEVER else _caller()
     return Deadline(seconds, NEVER, dependency, code, instruction)
-
-
-def exceeded(limit: Limit) -> DeadlineExceeded:
-    """The error that says which deadline passed."""
-    return DeadlineExceeded(limit.name, limit.seconds, limit)
-
-
-def passed(limit: Limit | None) -> bool:
-    """Whether its moment has come."""
-    return limit is not None and limit.moment <= _monotonic() + _SOON
 
 
 class Total:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from sojourn.clients.clamp import Total, exceeded, passed
+from sojourn.clients.clamp import Total
+from sojourn.scopes.deadline import exceeded, passed
 
 __all__ = ["bounded"]
 

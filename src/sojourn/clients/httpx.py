@@ -13,9 +13,10 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import httpx
 
-from sojourn.clients.clamp import Total, clamped, exceeded, passed
+from sojourn.clients.clamp import Total, clamped
 from sojourn.clock import SystemClock
 from sojourn.errors import PoolWaitExceeded
+from sojourn.scopes.deadline import exceeded, passed
 
 __all__ = ["BoundedTransport", "bounded"]
 

@@ -14,10 +14,10 @@ from typing import Any, Final, TypeVar
 import sqlalchemy.event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sojourn.clients.clamp import PoolWait, clamped, exceeded
+from sojourn.clients.clamp import PoolWait, clamped
 from sojourn.clients.psycopg_cap import ended_by_server, tell
 from sojourn.errors import DeadlineExceeded
-from sojourn.scopes.deadline import Deadline, current_limit, remaining
+from sojourn.scopes.deadline import Deadline, current_limit, exceeded, remaining
 
 __all__ = ["bounded"]
 

@@ -21,6 +21,7 @@ from sojourn.clock import SystemClock
 from sojourn.errors import AccessDenied, SecurityContextError
 from sojourn.scopes.deadline import REQUEST
 from sojourn.scopes.failures import tell_failure
+from sojourn.scopes.places import place_of
 
 __all__ = [
     "DEPTH",
@@ -164,9 +165,7 @@ class acting_as:
     @property
     def where(self) -> str:
         """Where it was entered, such as ``app.py:12 in save``."""
-        code = self._code
-        lines = (line for start, end, line in code.co_lines() if start <= self._instruction < end)
-        return f"{code.co_filename}:{next(lines, code.co_firstlineno)} in {code.co_qualname}"
+        return place_of(self._code, self._instruction)
 
     @property
     def context(self) -> SecurityContext:

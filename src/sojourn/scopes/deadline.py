@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token
 from types import CodeType, TracebackType
 from typing import Any, Final, Protocol
 
@@ -19,6 +19,7 @@ from sojourn.errors import DeadlineExceeded
 from sojourn.events import TaskSurvived
 from sojourn.scopes.aborts import abort_all
 from sojourn.scopes.alarms import AGAIN, alarms
+from sojourn.scopes.places import place_of
 from sojourn.scopes.work import LADDER, stack_of
 
 __all__ = [
@@ -26,9 +27,13 @@ __all__ = [
     "Bound",
     "Deadline",
     "Limit",
+    "bound_by",
     "current_limit",
     "deadline",
+    "exceeded",
     "free",
+    "inherit",
+    "passed",
     "remaining",
     "timeout_at",
 ]
@@ -120,9 +125,7 @@ class Deadline:
     @property
     def where(self) -> str:
         """Where it was set, such as ``app.py:12 in save``."""
-        code = self._code
-        lines = (line for start, end, line in code.co_lines() if start <= self._instruction < end)
-        return f"{code.co_filename}:{next(lines, code.co_firstlineno)} in {code.co_qualname}"
+        return place_of(self._code, self._instruction)
 
     @property
     def remaining(self) -> float | None:
@@ -144,7 +147,6 @@ class Deadline:
 
     def _arm(self, moment: float) -> None:
         if self._armed:
-            # The alarm that is set finds the deadline of this entry missed, or left: one of them is superfluous.
             alarms().replace(moment, self)
         else:
             self._armed = True
@@ -185,7 +187,7 @@ class Deadline:
             # The alarm of what is around may have rung already, so early.
             if limit.moment <= (now if limit is self else now + _SOON):
                 self.left = True
-                raise _exceeded(limit)
+                raise exceeded(limit)
             if limit is self or outer is None or outer.left or outer._task is not task:
                 self._arm(limit.moment)
         self._task = task
@@ -219,7 +221,7 @@ class Deadline:
             else:
                 alarms().leave()
         if kind is None or (issubclass(kind, asyncio.CancelledError) and cancelling <= self._cancelling):
-            raise _exceeded(self._missed or self) from error
+            raise exceeded(self._missed or self) from error
 
     def ring(self, now: float) -> float:
         """Its moment has come, or that of the next rung of the ladder. Returns when to ring again, or NEVER."""
@@ -291,12 +293,32 @@ def free() -> None:
     _CURRENT.set(_FREE)
 
 
+def inherit(context: Context) -> None:
+    """Let what bounds the present code bound what runs in another context, too."""
+    scope = _CURRENT.get()
+    context.run(bound_by, scope, REQUEST.get(None) if scope is None else scope._request)
+
+
+def bound_by(outer: Deadline | None, request: Bound | None) -> None:
+    """Let a deadline, and a request or what stands for one, bound the present context; called where it is new."""
+    scope = Deadline(NEVER, NEVER, "inherited", bound_by.__code__, 0)
+    scope.left = True  # by itself it is no limit
+    scope._outer, scope._request = outer, request
+    _CURRENT.set(scope)
+
+
 def _left_of(limit: Limit | None) -> float | None:
     return None if limit is None else max(0.0, limit.moment - _monotonic())
 
 
-def _exceeded(limit: Limit) -> DeadlineExceeded:
+def exceeded(limit: Limit) -> DeadlineExceeded:
+    """The error that says which deadline passed."""
     return DeadlineExceeded(limit.name, limit.seconds, limit)
+
+
+def passed(limit: Limit | None) -> bool:
+    """Whether its moment has come; alarms may ring so much early."""
+    return limit is not None and limit.moment <= _monotonic() + _SOON
 
 
 def deadline(seconds: float | None, name: str = "deadline") -> Deadline:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Final, Literal, NamedTuple, ParamSpec, TypeVar
 
-from sojourn.clock import NEVER, SystemClock
-from sojourn.scopes import deadline as ambient
+from sojourn.clock import SystemClock
+from sojourn.scopes import deadline
 from sojourn.scopes.context import SecurityContext, current_security, entered, reenter
-from sojourn.scopes.deadline import REQUEST, Deadline, Limit, current_limit, free
+from sojourn.scopes.deadline import Limit, bound_by, current_limit, free
 
 __all__ = ["INHERIT", "Inherit", "Snapshot", "inherited", "snapshot"]
 
@@ -72,16 +72,8 @@ def _restored(security: SecurityContext | None, left: tuple[float, str, float, s
     context.run(reenter, security)
     if left is not None:
         # Seconds and not the moment: that of another machine, or of another clock, would mean nothing here.
-        context.run(_bind, None, _Fixed(_monotonic() + left[0], *left[1:]))
+        context.run(bound_by, None, _Fixed(_monotonic() + left[0], *left[1:]))
     return Snapshot(context)
-
-
-def _bind(outer: Deadline | None, request: ambient.Bound | None) -> None:
-    """Let what bounds another context bound this one."""
-    scope = Deadline(NEVER, NEVER, "inherited", _bind.__code__, 0)
-    scope.left = True  # by itself it is no limit
-    scope._outer, scope._request = outer, request
-    ambient._CURRENT.set(scope)
 
 
 def snapshot() -> Snapshot:
@@ -126,6 +118,5 @@ def inherited(inherit: Inherit, clean: Context, *, outlives: bool) -> Context:
     if inherit == "security":
         context.run(reenter, scope)
     elif inherit == "deadline":
-        outer = ambient._CURRENT.get()
-        context.run(_bind, outer, REQUEST.get(None) if outer is None else outer._request)
+        deadline.inherit(context)
     return context

@@ -17,10 +17,10 @@ from types import FrameType
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
-from sojourn.observe.leaks.places import line_of
 from sojourn.observe.profiles.model import Frame
 from sojourn.observe.tasks.chain import frames_of_task
 from sojourn.observe.tasks.machinery import Part, part_of
+from sojourn.scopes.places import line_of
 
 __all__ = ["LeakError", "Leaked", "assert_no_leaks"]
 

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from sojourn.observe.profiles.model import Frame
 from sojourn.observe.tasks.machinery import Part, part_of
+from sojourn.scopes.places import line_of
 
-__all__ = ["Noted", "application", "frames", "is_library", "line_of", "module_of", "noted", "place", "text"]
+__all__ = ["Noted", "application", "frames", "is_library", "module_of", "noted", "place", "text"]
 
 #: Code objects with the place in each, innermost first.
 Noted = tuple[tuple[CodeType, int], ...]
@@ -54,14 +55,6 @@ def _switched_from(stack: list[tuple[CodeType, int]]) -> FrameType | None:
     if frame is None or any(code is frame.f_code for code, _ in stack):  # it has been walked through
         return None
     return frame
-
-
-def line_of(code: CodeType, instruction: int) -> int:
-    """The line of a place in a code object, as in ``frame.f_lasti``."""
-    for start, end, line in code.co_lines():
-        if start <= instruction < end and line is not None:
-            return line
-    return code.co_firstlineno
 
 
 def frames(stack: Noted) -> list[Frame]:

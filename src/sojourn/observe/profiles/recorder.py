@@ -11,6 +11,7 @@ from types import CodeType, FrameType
 from typing import Final
 
 from sojourn.observe.profiles.model import Frame, Sample
+from sojourn.scopes.places import line_of
 
 __all__ = ["Labels", "Recorder", "Trail", "frame_of", "trail"]
 
@@ -36,12 +37,7 @@ def trail(frame: FrameType | None) -> Trail:
 @lru_cache(maxsize=4096)
 def frame_of(code: CodeType, position: int) -> Frame:
     """The place of a position in the code, as in ``frame.f_lasti``."""
-    line = code.co_firstlineno
-    for start, end, number in code.co_lines():
-        if start <= position < end and number is not None:
-            line = number
-            break
-    return Frame(code.co_qualname, code.co_filename, line)
+    return Frame(code.co_qualname, code.co_filename, line_of(code, position))
 
 
 class Recorder:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sojourn.observe.profiles.model import Frame
 from sojourn.observe.profiles.text import one_line
 from sojourn.observe.tasks.machinery import Part, part_of
+from sojourn.scopes.places import line_of
 from sojourn.scopes.work import frames_of
 
 __all__ = ["Places", "awaited_by", "frames_of_task", "waiter_of"]
@@ -37,7 +38,7 @@ class Places:
     def of_code(self, code: CodeType, instruction: int) -> Frame:
         """A place in a piece of code, as in ``frame.f_lasti``."""
         known = self._frames.get((id(code), instruction))
-        return self._learn(code, instruction, _line(code, instruction)) if known is None else known[0]
+        return self._learn(code, instruction, line_of(code, instruction)) if known is None else known[0]
 
     def part(self, file: str) -> Part:
         """What a source file is part of."""
@@ -61,13 +62,6 @@ class Places:
         frame = Frame(one_line(code.co_qualname), one_line(code.co_filename), line or code.co_firstlineno)
         self._frames[id(code), instruction] = (frame, code)
         return frame
-
-
-def _line(code: CodeType, instruction: int) -> int | None:
-    for start, end, line in code.co_lines():
-        if start <= instruction < end:
-            return line
-    return None
 
 
 def frames_of_task(task: asyncio.Task[Any]) -> list[FrameType]:
