@@ -505,3 +505,15 @@ def test_nothing_is_left_for_the_collector(run: Any) -> None:
         assert run(main()) <= 2
     finally:
         gc.enable()
+
+
+def test_what_was_missed_a_little_early_can_not_be_entered_again(run: Callable[[Awaitable[Any]], Any]) -> None:
+    async def main() -> None:
+        scope = timeout_at(time.monotonic() + 0.0009)
+        with pytest.raises(DeadlineExceeded):
+            async with scope:
+                pass
+        async with deadline(0.0009):
+            pass  # a short one of its own is a deadline like any other
+
+    run(main())

@@ -175,7 +175,7 @@ class Deadline:
         if task is None:
             raise RuntimeError("a deadline needs a task: that is what it cancels")
         now = alarms().now()
-        if self.moment == NEVER:
+        if fresh := self.moment == NEVER:
             self.moment = now + self.seconds
         outer = _CURRENT.get()
         if outer is None:
@@ -184,8 +184,8 @@ class Deadline:
             self._outer, self._request = outer, outer._request
         limit = self._limit()
         if limit is not None:
-            # The alarm of what is around may have rung already, so early.
-            if limit.moment <= (now if limit is self else now + _SOON):
+            # The alarm of a moment that was set before may have rung already, a little early.
+            if limit.moment <= now or (not (fresh and limit is self) and passed(limit)):
                 self.left = True
                 raise exceeded(limit)
             if limit is self or outer is None or outer.left or outer._task is not task:
