@@ -23,6 +23,8 @@
     │   └── WorkersFull        as many jobs run, and wait, as may
     ├── RateLimited            somebody came too often; carries the answer, and when to try again
     ├── RateLimitsUnavailable  nobody can say whether a request is within its limits, and it was told to refuse then
+    ├── EngineUnavailable      what holds the order and history of a hub can't be reached
+    ├── HubFull                as much waits for the members of a hub as may; nothing was published
     ├── RouteError             a route that can't be defined, or an address that can't be built
     └── ErrandError            a question to a running server that can't be answered; carries a status
 
@@ -44,9 +46,11 @@ __all__ = [
     "ClientDisconnected",
     "ConfigError",
     "DeadlineExceeded",
+    "EngineUnavailable",
     "ErrandError",
     "GuardRefused",
     "HandshakeError",
+    "HubFull",
     "OffloadFull",
     "PoolWaitExceeded",
     "ProtocolError",
@@ -348,6 +352,35 @@ class RateLimitsUnavailable(SojournError):
     def __init__(self, retry_after: float) -> None:
         super().__init__("rate limits can't be looked up at present")
         self.retry_after = retry_after
+
+
+class EngineUnavailable(SojournError):
+    """What holds the order and history of a hub can't be reached; what was asked may have been done.
+
+    Args:
+        detail: What is wrong.
+        retry_after: Seconds after which it may be tried again.
+    """
+
+    def __init__(self, detail: str, retry_after: float = 1.0) -> None:
+        super().__init__(f"the hub's engine can't be reached: {detail}")
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class HubFull(SojournError):
+    """As many bytes wait for the members of a hub as may (``Limits.buffered``); nothing was published.
+
+    Args:
+        buffered: Bytes that wait.
+        limit: As many as may.
+    """
+
+    def __init__(self, buffered: int, limit: int) -> None:
+        super().__init__(f"{buffered} bytes wait for the hub's members, and {limit} may: publish less, or later")
+        self.buffered = buffered
+        self.limit = limit
+        self.retry_after = 1.0
 
 
 class RouteError(SojournError):

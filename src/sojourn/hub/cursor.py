@@ -1,0 +1,39 @@
+"""A place in the stream of everything that an engine publishes: one scalar for all channels."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+__all__ = ["START", "Cursor"]
+
+#: What stands for no place yet: resuming from it asks for everything that is kept.
+START: Final = 0
+_TEXT: Final = re.compile(r"([0-9A-Za-z_-]{1,32})\.([0-9]{1,18})")
+
+
+class Cursor(NamedTuple):
+    """A position: all publications up to and including ``seq`` are behind it.
+
+    Attributes:
+        epoch: Which life of the store; it changes when the store has forgotten, so that no number is read as another's.
+        seq: Number of a publication, counted over all channels; 0 is before the first.
+
+    Example:
+        >>> str(Cursor("k3f9", 1041))
+        'k3f9.1041'
+        >>> Cursor.parse("k3f9.1041").seq
+        1041
+    """
+
+    epoch: str
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor | None:
+        """Read what a client sent; None when it is no cursor, and then it can only be answered with a gap."""
+        found = _TEXT.fullmatch(text)
+        return None if found is None else cls(found[1], int(found[2]))
