@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from bench import build, machine, report
 from bench.figures import (
     DEADLINES,
+    FANOUT,
     FIGURES,
     IDLE,
     LIFE,
@@ -23,10 +24,13 @@ from bench.figures import (
     deadlines,
     diagnostics,
     dumps,
+    fanout,
     idle,
     life,
+    nodes,
     overload,
     routers,
+    stalled,
     throughput,
 )
 from bench.gates import GATES
@@ -120,6 +124,12 @@ def measure(args: argparse.Namespace, results: Results, say: Callable[[str], Non
         routers.run(results, say)
     if "collector" in args.only:
         collector.run(catalogue(ws)["sojourn"], args.idle_rounds, results, say)
+    if set(args.only) & set(FANOUT):
+        fanout.run(args.only, ws, args.rounds, results, say)
+    if "fan_stalled" in args.only:
+        stalled.run(args.idle_rounds, results, say)
+    if "fan_redis" in args.only:
+        nodes.run(args.idle_rounds, results, say)
     life.run(specs, [name for name in LIFE if name in args.only], args.idle_connections, args.idle_rounds, results, say)
 
 

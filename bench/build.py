@@ -52,6 +52,19 @@ def gin() -> str:
     return str(target)
 
 
+def fan() -> str:
+    """Path of the compiled gorilla/websocket side of the fan-out."""
+    if not shutil.which("go"):
+        raise BenchError("go is not installed (Debian: golang-go)")
+    if not Path(GOPATH, "src/github.com/gorilla/websocket").is_dir():
+        raise BenchError("gorilla/websocket is not installed (Debian: golang-github-gorilla-websocket-dev)")
+    source, target = BENCH / "apps" / "fan.go", BUILD / "fan_go"
+    if _stale(target, source):
+        BUILD.mkdir(exist_ok=True)
+        _compile(["go", "build", "-o", str(target), str(source)], {"GO111MODULE": "off", "GOPATH": GOPATH})
+    return str(target)
+
+
 def overshoot() -> str:
     """Path of the compiled Go side of the figure ``overshoot``."""
     if not shutil.which("go"):

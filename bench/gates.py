@@ -36,6 +36,12 @@ class Gate:
         return found.median >= self.bound if self.sign == ">=" else found.median <= self.bound
 
 
+#: Messages of a call: peers, and how many times as much as theirs the processor time of a server must do. The bare loop
+#: may be 1.3 times as fast.
+FAN_OUT = {
+    20: {"uvicorn": 2.0, "gorilla-hub": 3.0, "gorilla-loop": 3.0, "bare": 1 / 1.3},
+    1: {"uvicorn": 1.25, "gorilla-hub": 1.2, "gorilla-loop": 1.2, "bare": 1 / 1.3},
+}
 GATES = (
     Gate("get", "uvicorn", ">=", 1.4),
     Gate("get", "gin", ">=", 1.0),
@@ -56,4 +62,11 @@ GATES = (
     Gate("overload_p99", "", "<=", 3.0),
     Gate("route", "starlette", "<=", 0.1),
     Gate("route_flat", "", "<=", 1.5),
+    *(
+        Gate(f"fan{messages}{crowd}", peer, ">=", bound)
+        for crowd in ("", "_5000")
+        for messages, bounds in FAN_OUT.items()
+        for peer, bound in bounds.items()
+    ),
+    Gate("fan_stalled", "", "<=", 1.1),
 )

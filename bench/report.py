@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from bench.figures import FIGURES, THROUGHPUT, Figure
 from bench.figures.deadlines import KINDS
 from bench.figures.diagnostics import FLAGS as WATCHED
+from bench.figures.fanout import NAMES as FANNED
 from bench.gates import GATES
 from bench.results import Results, Span
 
@@ -62,7 +63,7 @@ def figures(results: Results, servers: list[str]) -> list[str]:
     lines: list[str] = []
     for figure in FIGURES.values():
         measured = [name for name in servers if results.of(figure.name, name)]
-        if not measured:
+        if not measured or figure.name in BY_CALL:
             continue
         rows, loaded = [], figure.name in THROUGHPUT
         for name in measured:
@@ -105,6 +106,15 @@ SETTINGS = {
         *(Column(f"{count:,}", f"found_{count}", 1.0, 2) for count in (10, 100, 1_000, 10_000)),
         *(Column(f"{count:,}, hardly repeating", f"spread_{count}", 1.0, 2) for count in (10, 1_000, 10_000)),
     ),
+    "fan_calls": (
+        "server",
+        *(
+            Column(f"{members:,} x {messages}, {what}", f"{key}_{members}_{messages}", 1.0, 1)
+            for members in (2_000, 5_000)
+            for messages in (20, 1)
+            for key, what in (("cpu", "processor"), ("wall", "all have it"))
+        ),
+    ),
     "collector": (
         "thresholds",
         Column("P99, ms", None, 1.0, 2),
@@ -112,6 +122,10 @@ SETTINGS = {
         Column("requests/s", "rate", 1.0, 0),
     ),
 }
+
+
+#: Figures with a row for each server that only have such a table.
+BY_CALL = ("fan_calls",)
 
 
 def settings(results: Results, figure: str) -> list[str]:
@@ -147,7 +161,7 @@ def markdown(results: Results, facts: Mapping[str, Any], servers: list[str]) -> 
         "",
     ]
     lines += [LEGEND, ""]
-    lines += figures(results, [*servers, *(name for name in (*WATCHED, *KINDS) if name not in servers)])
+    lines += figures(results, [*servers, *(name for name in (*WATCHED, *KINDS, *FANNED) if name not in servers)])
     for figure in SETTINGS:
         lines += settings(results, figure)
     if results.errors:

@@ -48,13 +48,13 @@ def _packages(*names: str) -> Callable[[], str]:
     return read
 
 
-def _command(tool: str, arguments: str) -> Callable[[int], list[str]]:
+def _command(tool: str, arguments: str, app: str = APP) -> Callable[[int], list[str]]:
     """A command of this environment; `{app}` and `{port}` are filled in."""
 
     def fill(port: int) -> list[str]:
         if not (BIN / tool).exists():
             raise BenchError(f"{tool} is not installed in this environment")
-        return [str(BIN / tool), *arguments.format(app=APP, port=port).split()]
+        return [str(BIN / tool), *arguments.format(app=app, port=port).split()]
 
     return fill
 
@@ -133,12 +133,33 @@ def catalogue(ws: str) -> dict[str, Spec]:
     return {spec.name: spec for spec in specs}
 
 
+def fan_catalogue(ws: str) -> dict[str, Spec]:
+    """The servers of the fan-out, in the order of a round."""
+    own, loop, python = _packages("sojourn", "uvloop"), "bench.apps.fan_asgi:app", sys.executable
+    gorilla: Callable[[str], Callable[[int], list[str]]] = lambda form: lambda port: [build.fan(), form, str(port)]  # noqa: E731
+    module: Callable[[str], Callable[[int], list[str]]] = lambda name: (  # noqa: E731
+        lambda port: [python, "-m", f"bench.apps.{name}", str(port)]
+    )
+    specs = [
+        Spec("sojourn", _command("sojourn", SOJOURN, "bench.apps.fan_hub:app"), own),
+        Spec("sojourn-loop", _command("sojourn", SOJOURN, loop), own),
+        Spec(
+            "uvicorn", _command("uvicorn", UVICORN + ws, loop), _packages("uvicorn", "uvloop", "websockets", "wsproto")
+        ),
+        Spec("websockets", module("fan_websockets"), _packages("websockets", "uvloop")),
+        Spec("gorilla-hub", gorilla("hub"), _go_version),
+        Spec("gorilla-loop", gorilla("loop"), _go_version),
+        Spec("bare", module("fan_bare"), _packages("uvloop")),
+    ]
+    return {spec.name: spec for spec in specs}
+
+
 def uvicorn_candidates() -> dict[str, Spec]:
     """uvicorn once per WebSocket implementation."""
     return {ws: Spec(f"uvicorn-{ws}", _command("uvicorn", UVICORN + ws), lambda: "") for ws in UVICORN_WS}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -148,7 +169,7 @@ class Running:
     """A started server; a context manager that always ends it."""
 
     def __init__(self, spec: Spec, deadline: float = 20.0) -> None:
-        self.spec, self.port = spec, _free_port()
+        self.spec, self.port = spec, free_port()
         self.log = machine.BUILD / f"{spec.name}.log"
         machine.BUILD.mkdir(exist_ok=True)
         command = spec.command(self.port)

@@ -124,6 +124,13 @@ hold connections.
 | reason | who | fault | status | close code | reconnect | meaning |
 | --- | --- | --- | --- | --- | --- | --- |
 {reasons}
+
+## WebSocket close codes
+
+Of the server's own codes, those from 4000 to 4499 tell a client to come back, and those from 4500 to 4999 not to.
+1006 is never sent: it is what is logged when no close frame was possible.
+
+{codes}
 """
 
 
@@ -133,6 +140,7 @@ def endings() -> str:
         who="\n".join(f"| `{who.value}` | {words} |" for who, words in _WHO.items()),
         phase="\n".join(f"| `{phase.value}` | {words} |" for phase, words in _PHASE.items()),
         reasons="\n".join(_reason(row) for row in REASONS.values()),
+        codes=close_codes(),
     )
 
 
@@ -140,6 +148,26 @@ def _reason(row: Reason) -> str:
     reconnect = {True: "at once", False: "no", None: ""}[row.reconnect]
     cells = (f"`{row.word}`", f"`{row.who.value}`", row.fault.value, row.status or "", row.ws_code or "", reconnect)
     return f"| {' | '.join(map(str, cells))} | {row.advice} |"
+
+
+def close_codes() -> str:
+    """Each close code that the server sends, the reasons for it, and whether to come back."""
+    rows: dict[int, list[Reason]] = {}
+    for row in REASONS.values():
+        if row.ws_code is not None:
+            rows.setdefault(row.ws_code, []).append(row)
+    lines = ["| code | come back | reasons |", "| --- | --- | --- |"]
+    for code, reasons in sorted(rows.items()):
+        lines.append(f"| {code} | {_comes_back(code, reasons)} | {', '.join(f'`{row.word}`' for row in reasons)} |")
+    return "\n".join(lines)
+
+
+def _comes_back(code: int, reasons: list[Reason]) -> str:
+    if code >= 4000:
+        said = "yes" if code < 4500 else "no"
+        return "yes, with a new credential" if code == 4401 else said
+    advice = {row.reconnect for row in reasons} - {None}
+    return {frozenset({True}): "yes", frozenset({False}): "no"}.get(frozenset(advice), "as the application says")
 
 
 def deadlines() -> str:
@@ -184,7 +212,11 @@ def _uvicorn_flags() -> Iterator[str]:
         yield f"| `{flag}` | refused: {instead} |"
 
 
-_GENERATED: Final[dict[str, Callable[[], str]]] = {"deadlines": deadlines, "uvicorn-flags": uvicorn_flags}
+_GENERATED: Final[dict[str, Callable[[], str]]] = {
+    "close-codes": close_codes,
+    "deadlines": deadlines,
+    "uvicorn-flags": uvicorn_flags,
+}
 
 
 def pages() -> dict[Path, str]:

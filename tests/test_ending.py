@@ -30,6 +30,12 @@ def test_a_reason_has_a_status_or_a_close_code_that_exists(row: Reason) -> None:
 
 
 @rows
+def test_below_4500_a_client_comes_back_and_from_there_on_it_does_not(row: Reason) -> None:
+    if row.ws_code is not None and row.ws_code >= 4000:
+        assert row.reconnect is not (row.ws_code >= 4500)
+
+
+@rows
 def test_who_ended_it_and_whom_an_slo_charges_agree(row: Reason) -> None:
     clients, servers = {Who.CLIENT, Who.CLIENT_SILENT}, {Who.APP, Who.APP_SLOW}
     if row.who in servers:

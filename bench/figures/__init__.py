@@ -15,6 +15,7 @@ class Figure:
     digits: int = 0
 
 
+PER_CORE = "received per second of processor time"
 FIGURES = {
     figure.name: figure
     for figure in (
@@ -38,10 +39,19 @@ FIGURES = {
         Figure("overload_p99", "P99 of what is answered then, of that at 80% load", "x", 1),
         Figure("route", "Finding one of 1,000 routes", "us", 2),
         Figure("route_flat", "Finding one of 10,000 routes, of finding one of 10", "x", 2),
+        Figure("fan20", "Fan-out to 2,000 members, 20 messages of 200 bytes a call", PER_CORE),
+        Figure("fan1", "Fan-out to 2,000 members, one message a call", PER_CORE),
+        Figure("fan20_5000", "Fan-out to 5,000 members, 20 messages a call", PER_CORE),
+        Figure("fan1_5000", "Fan-out to 5,000 members, one message a call", PER_CORE),
+        Figure("fan_calls", "Fan-out: a call in milliseconds, processor time and time until all have all", "ms"),
+        Figure("fan_memory", "Memory per idle member, 5,000 members", "KiB", 2),
+        Figure("fan_stalled", "P99 for 999 members beside one that reads nothing, of that without it", "x", 2),
+        Figure("fan_redis", "Fan-out over Redis, two nodes of 1,000 members, 20 messages a call", PER_CORE),
         Figure("collector", "Latency with 20,000 idle tasks, by the collector's thresholds", "ms", 2),
     )
 }
 THROUGHPUT = ("get", "get7", "post", "echo", "get1000")
 LIFE = ("connect", "balance", "drain")
 DEADLINES = ("overshoot", "overshoot_asyncio", "rearm")
+FANOUT = ("fan20", "fan1", "fan20_5000", "fan1_5000", "fan_memory")
 IDLE = ("idle_http", "idle_ws", "idle_cpu")

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
         ClientDisconnected,
         ConfigError,
         DeadlineExceeded,
+        EngineUnavailable,
         GuardRefused,
+        HubFull,
         OffloadFull,
         PoolWaitExceeded,
         RateLimited,
@@ -53,6 +55,10 @@ if TYPE_CHECKING:
     from sojourn.guards.rates.redis import RedisRates
     from sojourn.guards.retry import Retry
     from sojourn.guards.workers import Workers
+    from sojourn.hub.hub import Hub
+    from sojourn.hub.identity import Identity
+    from sojourn.hub.memory import MemoryEngine
+    from sojourn.hub.rules import Channel, History, HubDrain, HubLimits, HubPing, Outbox, Presence
     from sojourn.observe.leaks.adapters import watch
     from sojourn.observe.leaks.leases import lease
     from sojourn.observe.log.ids import structlog_ids
@@ -89,6 +95,7 @@ __all__ = [
     "BreakerThresholds",
     "Bulkhead",
     "BulkheadFull",
+    "Channel",
     "CircuitBreaker",
     "CircuitOpen",
     "ClientCertificate",
@@ -98,13 +105,24 @@ __all__ = [
     "Deadline",
     "DeadlineExceeded",
     "Ending",
+    "EngineUnavailable",
     "GuardRefused",
+    "History",
+    "Hub",
+    "HubDrain",
+    "HubFull",
+    "HubLimits",
+    "HubPing",
+    "Identity",
     "JwtVerifier",
     "LayerWarning",
+    "MemoryEngine",
     "MemoryRates",
     "Offload",
     "OffloadFull",
+    "Outbox",
     "PoolWaitExceeded",
+    "Presence",
     "Quota",
     "RateLimit",
     "RateLimited",
@@ -245,6 +263,18 @@ _HOMES = {
     "BreakerThresholds": "sojourn.policy.breaker",
     "Backoff": "sojourn.policy.retry",
     "RetryBudget": "sojourn.policy.retry",
+    "Hub": "sojourn.hub.hub",
+    "Channel": "sojourn.hub.rules",
+    "History": "sojourn.hub.rules",
+    "Outbox": "sojourn.hub.rules",
+    "Presence": "sojourn.hub.rules",
+    "HubDrain": "sojourn.hub.rules",
+    "HubLimits": "sojourn.hub.rules",
+    "HubPing": "sojourn.hub.rules",
+    "Identity": "sojourn.hub.identity",
+    "EngineUnavailable": "sojourn.errors",
+    "HubFull": "sojourn.errors",
+    "MemoryEngine": "sojourn.hub.memory",
 }
 
 

@@ -25,6 +25,9 @@
     ├── RateLimitsUnavailable  nobody can say whether a request is within its limits, and it was told to refuse then
     ├── EngineUnavailable      what holds the order and history of a hub can't be reached
     ├── HubFull                as much waits for the members of a hub as may; nothing was published
+    ├── HubRefused             a hub refused what its client asked for; says whether the same may work later
+    ├── HubGone                the connection to a hub is over, and with it what was asked
+    ├── SessionStoreUnavailable  what keeps sessions can't be reached
     ├── RouteError             a route that can't be defined, or an address that can't be built
     └── ErrandError            a question to a running server that can't be answered; carries a status
 
@@ -51,6 +54,8 @@ __all__ = [
     "GuardRefused",
     "HandshakeError",
     "HubFull",
+    "HubGone",
+    "HubRefused",
     "OffloadFull",
     "PoolWaitExceeded",
     "ProtocolError",
@@ -59,6 +64,7 @@ __all__ = [
     "RestartLoopError",
     "RouteError",
     "SecurityContextError",
+    "SessionStoreUnavailable",
     "SojournError",
     "StartupError",
     "WebSocketError",
@@ -369,7 +375,7 @@ class EngineUnavailable(SojournError):
 
 
 class HubFull(SojournError):
-    """As many bytes wait for the members of a hub as may (``Limits.buffered``); nothing was published.
+    """As many bytes wait for the members of a hub as may (``HubLimits.buffered``); nothing was published.
 
     Args:
         buffered: Bytes that wait.
@@ -381,6 +387,51 @@ class HubFull(SojournError):
         self.buffered = buffered
         self.limit = limit
         self.retry_after = 1.0
+
+
+class SessionStoreUnavailable(SojournError):
+    """What keeps sessions can't be reached, or takes none any more; what was asked may have been done.
+
+    Args:
+        detail: What is wrong.
+        retry_after: Seconds after which it may be tried again.
+    """
+
+    def __init__(self, detail: str, retry_after: float = 1.0) -> None:
+        super().__init__(f"sessions can't be looked up or kept at present: {detail}")
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class HubRefused(SojournError):
+    """A hub refused what its client asked for.
+
+    Args:
+        code: One word: ``forbidden``, ``bad_request``, ``limit``, ``rate``, ``unavailable`` or ``unauthenticated`` from
+            the hub; ``queue_full`` and ``too_large`` when the client did not send it.
+        detail: What is wrong.
+        retry: Whether the same may work later.
+    """
+
+    def __init__(self, code: str, detail: str, retry: bool = False) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.retry = retry
+
+
+class HubGone(SojournError):
+    """The connection to a hub is over: what was asked may have been done, and nothing more comes.
+
+    Args:
+        reason: Why.
+        code: WebSocket close code, or HTTP status of a refused handshake; 0 for neither.
+    """
+
+    def __init__(self, reason: str, code: int = 0) -> None:
+        super().__init__(f"the connection to the hub is over: {reason}" + (f" ({code})" if code else ""))
+        self.reason = reason
+        self.code = code
 
 
 class RouteError(SojournError):

@@ -12,6 +12,7 @@ import pytest
 
 import sojourn
 from sojourn.config import Config, Deadlines, Proxy
+from sojourn.errors import EngineUnavailable, HubFull
 from sojourn.events import ApplicationFailed, CallerDeadline, DeadlineMissed, RequestEnded, TaskSurvived
 from tests.asgi.harness import answer, get, on_both_loops, serving, settings
 
@@ -245,12 +246,22 @@ async def refusing_app(scope: Any, receive: Any, send: Any) -> None:
         raise sojourn.BulkheadFull("billing", "full")
     if path == "/denied":
         raise sojourn.AccessDenied("alice", "needs the role admin")
+    if path == "/away":
+        raise EngineUnavailable("no answer within 2 s", 3.5)
+    if path == "/crowded":
+        raise HubFull(300, 200)
     await answer(send, b"fine")
 
 
 @pytest.mark.parametrize(
     ("path", "status", "reason", "retry"),
-    [("/open", 503, "guard_refused", "8"), ("/full", 503, "guard_refused", "1"), ("/denied", 403, "access_denied", "")],
+    [
+        ("/open", 503, "guard_refused", "8"),
+        ("/full", 503, "guard_refused", "1"),
+        ("/denied", 403, "access_denied", ""),
+        ("/away", 503, "hub_unavailable", "4"),
+        ("/crowded", 503, "hub_full", "1"),
+    ],
 )
 def test_what_a_guard_refuses_and_nobody_catches_is_no_crash(path: str, status: int, reason: str, retry: str) -> None:
     with serving(refusing_app, with_deadlines()) as served:

@@ -379,7 +379,7 @@ def check_authentication(names: Names) -> None:
             with pytest.raises(ConnectionClosed) as caught:
                 socket.recv(timeout=5)
             assert caught.value.rcvd is not None
-            assert caught.value.rcvd.code == 4401
+            assert caught.value.rcvd.code == 4501
 
 
 def check_authorization(names: Names) -> None:

@@ -425,6 +425,11 @@ class HttpCycle(Inbound):
         dismiss(self, reason, detail, challenge)
 
     @property
+    def chunked(self) -> bool:
+        """Whether what is written of the body has to be chunks (RFC 9112 section 7.1)."""
+        return self._chunked
+
+    @property
     def streaming(self) -> bool:
         """Whether the answer is sent in parts and has begun."""
         return self.stage == 2

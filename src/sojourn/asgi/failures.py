@@ -16,7 +16,9 @@ from sojourn.errors import (
     ApplicationError,
     ClientDisconnected,
     DeadlineExceeded,
+    EngineUnavailable,
     GuardRefused,
+    HubFull,
     OffloadFull,
 )
 from sojourn.events import ApplicationFailed, DeadlineMissed
@@ -32,6 +34,8 @@ _EXCUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (GuardRefused, "guard_refused"),
     (OffloadFull, "guard_refused"),
     (AccessDenied, "access_denied"),
+    (EngineUnavailable, "hub_unavailable"),
+    (HubFull, "hub_full"),
 )
 
 
@@ -90,7 +94,7 @@ def _excuse(cycle: HttpCycle, error: BaseException) -> bool:
         connection = cycle.connection
         if DeadlineMissed in connection.runtime.bus.observers:
             connection.runtime.bus.emit(DeadlineMissed(connection.id, "application", error.seconds, connection.path))
-    elif isinstance(error, GuardRefused) and error.retry_after is not None:
+    elif isinstance(error, GuardRefused | EngineUnavailable | HubFull) and error.retry_after is not None:
         cycle.retry_after = error.retry_after
     cycle.fail(Ending(word, Phase.HANDLER, how, detail), REASONS[word].status or 500)
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Final
 
 from sojourn.asgi.denial import Denial
@@ -14,7 +15,7 @@ from sojourn.ending import REASONS, Ending, How, Phase, Who
 from sojourn.errors import ApplicationError, ClientDisconnected, WebSocketError
 from sojourn.events import ApplicationFailed
 from sojourn.net.outbox import Outbox
-from sojourn.policy.heartbeat import Beat
+from sojourn.policy.heartbeat import Beat, Heartbeat, Life
 from sojourn.typing import Message
 from sojourn.wire.websocket_frames import (
     BINARY,
@@ -28,9 +29,11 @@ from sojourn.wire.websocket_frames import (
 )
 
 if TYPE_CHECKING:
+    from sojourn.asgi.attached import Attached
     from sojourn.asgi.http import HttpHandler
     from sojourn.asgi.site import Site
     from sojourn.net.connection import Connection
+    from sojourn.wire.deflate import DeflateParams
 
 __all__ = ["State", "WebSocketHandler"]
 
@@ -54,7 +57,7 @@ class WebSocketHandler(WebSocketUpgrade):
         http: The handler that read the request.
     """
 
-    __slots__ = ("_ending",)
+    __slots__ = ("_attached", "_ending", "_ping_frame")
 
     protocol = "websocket"
 
@@ -62,6 +65,35 @@ class WebSocketHandler(WebSocketUpgrade):
         super().__init__(connection, site, http)
         #: Why our close frame was sent.
         self._ending: Ending | None = None
+        self._attached: Attached | None = None
+        self._ping_frame = _PING
+
+    def attach(self, attached: Attached, beat: tuple[float, float, int] | None = None, ping: bytes = _PING) -> None:
+        """Let a service write to it, and tell it what happens; one at a time, to the end.
+
+        Args:
+            attached: The service's side.
+            beat: Its own heartbeat: interval, timeout and misses, as in ``[websocket]``; None keeps that of the server.
+            ping: The frame that is sent as a ping; any byte from the client answers it.
+
+        Raises:
+            ApplicationError: It is not open, or something is attached already.
+        """
+        if self.state is not _OPEN or self._attached is not None:
+            raise ApplicationError(f"a service can't be attached to a WebSocket that is {self.state.value}, or has one")
+        self._attached = attached
+        self._ping_frame = ping
+        if beat is not None:
+            connection = self.connection
+            now = connection.runtime.ticker.now
+            self._heartbeat = Heartbeat(*beat, now, random.random() / 2)
+            connection.arm("ping", self._heartbeat.meeting() - now)
+
+    @property
+    def deflate_params(self) -> DeflateParams | None:
+        """What frames may be compressed with and shared; None when each needs those before it, or none may be."""
+        deflater = self._deflater
+        return None if deflater is None or deflater.takeover else deflater.params
 
     # The application
 
@@ -186,6 +218,15 @@ class WebSocketHandler(WebSocketUpgrade):
 
     # The client
 
+    def pong_received(self, payload: bytes) -> None:
+        awaited, doubted = self._pinged is not None, self.life is not Life.NORMAL
+        super().pong_received(payload)
+        if self._attached is not None:
+            if awaited and self._pinged is None and self._round_trip is not None:
+                self._attached.heard(self._round_trip)
+            if doubted:
+                self._attached.lives(self.life)
+
     def behind(self, outbox: Outbox, now: float) -> None:
         oldest, limit = outbox.oldest, self._setting("write")
         if self.state is _OPEN and oldest is not None and limit is not None and now - oldest >= limit:
@@ -283,6 +324,9 @@ class WebSocketHandler(WebSocketUpgrade):
         """The application is told, and unless it wanted this end it has ``disconnect_grace`` seconds left."""
         if self._disconnected is not None:
             return
+        if self._attached is not None:
+            self.sent += self._attached.sent
+            self._attached.ended()
         self._disconnect(code, reason)
         if ending.reason not in _WANTED:
             self.cancel(ending.reason, self.connection.runtime.config.timeouts.disconnect_grace)
@@ -359,6 +403,8 @@ class WebSocketHandler(WebSocketUpgrade):
     def begin_drain(self) -> None:
         """Tell the client to go: with 1012 it finds a server again, with 1001 it does not."""
         code, reason = (1012, "service restart") if self.site.config.drain.coming_back else (1001, "going away")
+        if self._attached is not None and self.state is _OPEN:
+            self._attached.goodbye(code, reason)
         self.close(code, reason, Ending("drain_goodbye", Phase.WEBSOCKET))
 
     def deadline_passed(self, slot: str, now: float) -> None:
@@ -393,6 +439,8 @@ class WebSocketHandler(WebSocketUpgrade):
         idle = self._setting("idle")
         # Lazily: a message moves nothing; what it did is seen here. Messages that wait for the application count too.
         since = now if self._inbox else self._last_message
+        if self._attached is not None:
+            since = max(since, self._attached.last_message)
         self.connection.due.ws_idle = due = NEVER if idle is None else since + idle
         if due <= now:
             self.close(1001, "idle", Ending("ws_idle", Phase.WEBSOCKET, How.TIMEOUT, "websocket.idle"))
@@ -412,7 +460,7 @@ class WebSocketHandler(WebSocketUpgrade):
         if connection.reading_paused:
             # Its bytes wait in the kernel because the application does not take them: no reason to doubt the client.
             # The ping goes out all the same, because the kernel notices by it when nobody is there any more.
-            connection.write(_PING)
+            connection.write(self._ping_frame)
             heartbeat.excuse(now)
         else:
             # What the kernel of a client that is behind acknowledges is life too: the ping stands behind it in line.
@@ -422,9 +470,11 @@ class WebSocketHandler(WebSocketUpgrade):
             beat = heartbeat.look(now, last)
             if heartbeat.missed > missed and self.site.meter is not None:
                 self.site.meter.pong_missed()
+            if self._attached is not None and heartbeat.missed != missed:
+                self._attached.lives(heartbeat.life)
             if beat is _BEAT_PING:
                 self._pinged = self.site.monotonic()
-                connection.write(_PING)
+                connection.write(self._ping_frame)
             elif beat is Beat.END:
                 ending = Ending("pong_timeout", Phase.WEBSOCKET, How.TIMEOUT, "websocket.ping_timeout")
                 connection.end(ending, abort=True)

@@ -51,11 +51,13 @@ SECTIONS: Final = {
         "profile": Command("sojourn.ops.profile", "profile", "Profile it: cpu, wait, stall, heap, allocs, tasks."),
         "leaks": Command("sojourn.ops.leaks", "leaks", "Name what outlived its owner, with file and line."),
         "eof": Command("sojourn.ops.eof", "eof", "Say who hangs up, when, and after how long idle."),
+        "hub": Command("sojourn.ops.hub", "hub", "Show hubs: members, channels, who is slow, the engine."),
         "metrics": Command("sojourn.ops.metrics", "metrics", "Print the metrics of all workers."),
         "config --running": Command("sojourn.ops.settings", "running", "Show the settings that are in force there."),
     },
     "Change a running server": {
         "close": Command("sojourn.ops.act", "close", "End connections."),
+        "hub disconnect": Command("sojourn.ops.hub", "disconnect", "End members of hubs: of a user, or one."),
         "config set": Command("sojourn.ops.settings", "change", "Change settings without a restart."),
         "log-level": Command("sojourn.ops.act", "log_level", "Show or change the level of the log."),
         "drain": Command("sojourn.ops.act", "drain", "End it cleanly."),
@@ -72,6 +74,9 @@ SECTIONS: Final = {
 #: Every command by its name.
 COMMANDS: Final = {name: command for section in SECTIONS.values() for name, command in section.items()}
 
+#: Commands of two words; the first alone is another command.
+_OF_TWO: Final = ("config set", "hub disconnect")
+
 
 class _Lazy(click.Group):
     """A group that imports a command when it is called."""
@@ -84,8 +89,9 @@ class _Lazy(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and ":" in args[0] and args[0] not in COMMANDS:
             ctx.fail(f"no such command {args[0]!r}: did you mean sojourn serve {args[0]}?")
-        if args[:2] == ["config", "set"]:
-            return "config set", self.get_command(ctx, "config set"), args[2:]
+        words = " ".join(args[:2])
+        if words in _OF_TWO:
+            return words, self.get_command(ctx, words), args[2:]
         if args[:1] == ["config"] and "--running" in args:
             rest = [word for word in args[1:] if word != "--running"]
             return "config --running", self.get_command(ctx, "config --running"), rest

@@ -4,8 +4,8 @@ The contract. ``sojourn.testing.hub_engine`` tests any engine for it:
 
 1. Publications have numbers that only grow, over all channels, within an epoch. Each names the one before it in its
    channel, so that a hole is seen.
-2. What is published to a channel after ``subscribe`` has returned is delivered, in order, or ``lost`` says that
-   something may be missing. Never neither.
+2. What is published to a channel after ``subscribe`` has returned is delivered, or ``lost`` says that something may be
+   missing. Never neither. A node gets publications in the order of their numbers, over all its channels.
 3. A page of history has a gap exactly when something after ``since`` is missing from it, as long as the engine
    remembers the channel; and when the epoch is another one.
 4. What was published with an ``id`` is not published again within ``REMEMBERED`` seconds: the first one's number is
@@ -65,8 +65,8 @@ class Page(NamedTuple):
 
     Attributes:
         publications: In order.
-        position: The place of the last publication of the channel, or further: whoever has all of these and resumes
-            from here misses nothing.
+        position: The engine's place when this was read: all of the channel up to it is here. With ``more``, the place
+            of the last of these.
         gap: Whether something between ``since`` and the first of these is missing.
         more: Whether there are more behind these.
     """
@@ -132,7 +132,7 @@ class Engine(Protocol):
         """Publish, and deliver to all nodes that are subscribed, this one too."""
 
     async def subscribe(self, channel: str) -> Cursor:
-        """Have a channel delivered from now on. Returns the place of its last publication, or one further on."""
+        """Have a channel delivered from now on. Returns the engine's place: what comes after it is delivered."""
 
     async def unsubscribe(self, channel: str) -> None:
         """Have it delivered no more."""

@@ -12,7 +12,7 @@ import msgspec
 from sojourn.errors import ConfigError
 from sojourn.hub.patterns import Pattern
 
-__all__ = ["Channel", "Drain", "History", "Limits", "OnFull", "Outbox", "Ping", "Presence"]
+__all__ = ["Channel", "History", "HubDrain", "HubLimits", "HubPing", "OnFull", "Outbox", "Presence"]
 
 OnFull = Literal["disconnect", "latest", "drop_oldest", "drop_newest", "block"]
 
@@ -126,7 +126,7 @@ class Channel(_Rule, frozen=True):
         )
 
 
-class Ping(_Rule, frozen=True, kw_only=True):
+class HubPing(_Rule, frozen=True, kw_only=True):
     """How a member proves that it lives. Any byte from it counts.
 
     Args:
@@ -143,7 +143,7 @@ class Ping(_Rule, frozen=True, kw_only=True):
         self._require(self.every > 0 and self.pong_within > 0 and self.misses > 0, "all are above zero")
 
 
-class Limits(_Rule, frozen=True, kw_only=True):
+class HubLimits(_Rule, frozen=True, kw_only=True):
     """How much of anything there may be. None is no limit.
 
     Args:
@@ -154,6 +154,7 @@ class Limits(_Rule, frozen=True, kw_only=True):
         connect_rate: Members that may come in a second, in this process; twice as many in a burst.
         inbound_rate: Messages of one member in a second, on average.
         inbound_burst: Messages of one member that may come at once.
+        on_rate: Who says more: ``throttle``, nothing more is read of it for a while; ``close``, with 4029.
         message: Bytes of one message of a member.
         auth_within: Seconds for a member to say who it is.
         buffered: Bytes that wait for all members of this process together, above which publishing waits or fails.
@@ -166,6 +167,7 @@ class Limits(_Rule, frozen=True, kw_only=True):
     connect_rate: float | None = 500.0
     inbound_rate: float = 50.0
     inbound_burst: int = 100
+    on_rate: Literal["throttle", "close"] = "throttle"
     message: int = 65_536
     auth_within: float = 10.0
     buffered: int | None = 256 * 1024 * 1024
@@ -173,10 +175,12 @@ class Limits(_Rule, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            self._require(value is None or value > 0, f"{name} must be above zero, not {value!r}")
+            self._require(
+                value is None or isinstance(value, str) or value > 0, f"{name} must be above zero, not {value!r}"
+            )
 
 
-class Drain(_Rule, frozen=True, kw_only=True):
+class HubDrain(_Rule, frozen=True, kw_only=True):
     """How members are sent away when the server stops.
 
     Args:

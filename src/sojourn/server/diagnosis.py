@@ -10,6 +10,7 @@ from sojourn.guards.registry import GUARDS, Guards
 from sojourn.observe.answers import Answer, Answers
 from sojourn.observe.connections import Connections
 from sojourn.observe.endings.endings import Endings
+from sojourn.observe.hubs import HubWatch
 from sojourn.observe.leaks.detector import Leaks
 from sojourn.observe.metrics.memory import Block
 from sojourn.observe.metrics.meter import Meter
@@ -59,6 +60,7 @@ class Diagnosis:
         self.stalls = Stalls(site)  # after the metrics, because both want to know how late ticks are
         self._add(self.stalls)
         self._add(Connections(site))
+        self._add(HubWatch(site, self._meter))
         guards = Guards(site.runtime.bus)
         site.runtime.context.run(GUARDS.set, guards)
         self.gauges.append(guards.report)

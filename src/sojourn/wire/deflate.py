@@ -211,6 +211,11 @@ class Deflater:
         self._context: zlib._Compress | None = None
 
     @property
+    def params(self) -> DeflateParams:
+        """What was agreed."""
+        return self._params
+
+    @property
     def takeover(self) -> bool:
         """Whether each message needs those before it: once compressed, a message must be sent."""
         return self._params.server_takeover

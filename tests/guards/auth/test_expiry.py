@@ -528,7 +528,7 @@ async def test_a_revoked_principal_loses_its_websockets() -> None:
         alice, bob = await socket.connect(served), await socket.connect(served, sub="bob")
         await served.pass_time(0.2)
         assert socket.sessions.revoke("alice") == 1
-        assert await alice.closed() == (4401, "the credentials were revoked")
+        assert await alice.closed() == (4501, "the credentials were revoked")
         bob.send("nonsense")
         assert await bob.text() == "invalid_token"
 

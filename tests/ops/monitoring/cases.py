@@ -77,6 +77,9 @@ def limit(connections: int) -> Series:
     }
 
 
+_CLOSES: Final = "sojourn_hub_closes_total"
+_AWAY: Final = "sojourn_hub_engine_away_for_seconds"
+_GAPS: Final = "sojourn_hub_gaps_total"
 _REQUESTS: Final = "sojourn_requests_ended_total"
 _ENDED: Final = "sojourn_connections_ended_total"
 _SOCKETS: Final = f'{_ENDED}{{protocol="websocket"'
@@ -130,6 +133,17 @@ CASES: Final[Mapping[tuple[str, str], Case]] = {
     ("SojournDrainForced", "warning"): Case(
         {f'{_ENDED}{{reason="drain_forced"}}': "0x20 7x40"}, {f'{_ENDED}{{reason="drain_goodbye"}}': "0x20 7x40"}
     ),
+    ("SojournHubSlowMembers", "info"): Case(
+        {"sojourn_hub_members_slow": "50x60", 'sojourn_hub_members{transport="sse"}': "300x60"},
+        {"sojourn_hub_members_slow": "50x60", 'sojourn_hub_members{transport="sse"}': "3000x60"},
+    ),
+    ("SojournHubSlowMembers", "warning"): Case(
+        {f'{_CLOSES}{{code="4008"}}': "0+120x60"},
+        {f'{_CLOSES}{{code="4008"}}': "0+30x60", f'{_CLOSES}{{code="1012"}}': "0+600x60"},
+    ),
+    ("SojournHubGaps", "warning"): Case({_GAPS: "0+12x60"}, {_GAPS: "0+3x60"}),
+    ("SojournHubEngineAway", "warning"): Case({_AWAY: "0x29 20+60x30"}, {_AWAY: "5x60"}),
+    ("SojournHubEngineAway", "critical"): Case({_AWAY: "0x27 20+60x30"}, {_AWAY: "100x60"}),
     ("SojournLoopStalled", "info"): Case(
         {'sojourn_loop_stalls_total{cause="code"}': "_x25 1x20"},
         {'sojourn_loop_stalls_total{cause="machine"}': "0+1x60"},
@@ -202,6 +216,11 @@ CALM: Final[Series] = {
     "sojourn_accept_paused": "0x400",
     "sojourn_connections_behind": "3x400",
     "sojourn_buffered_bytes": "1000000x400",
+    "sojourn_hub_members_slow": "5x400",
+    'sojourn_hub_members{transport="direct"}': "2000x400",
+    f'{_CLOSES}{{code="4008"}}': "0+1x400",
+    _GAPS: "0+1x400",
+    _AWAY: "0x400",
     _ACCEPTED: "0+600x400",
     f'{_ENDED}{{reason="completed"}}': "0+600x400",
     f'{_ENDED}{{reason="drain_forced"}}': "0x400",

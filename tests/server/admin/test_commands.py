@@ -14,7 +14,7 @@ from sojourn.errors import ErrandError
 from sojourn.server.admin.app import admin_app
 from sojourn.server.admin.place import admin_config
 from sojourn.testing import MemoryServer
-from tests.server.admin.fleet import COUNTDOWN, FakeFleet, ask
+from tests.server.admin.fleet import COUNTDOWN, READY, SECOND, FakeFleet, ask
 
 ACTIONS = Admin(actions=True)
 
@@ -114,6 +114,27 @@ def test_a_connection_is_ended_by_its_worker() -> None:
 @pytest.mark.parametrize("path", ["/connections/17/close", "/connections/a-b/close", "/connections/1-2-3/close"])
 def test_what_is_no_name_of_a_connection_is_no_path(path: str) -> None:
     assert ask(FakeFleet(), path, method="POST", settings=ACTIONS).status == 404
+
+
+# -- members of hubs
+
+
+def test_members_are_ended_on_all_workers_and_counted_together() -> None:
+    fleet = FakeFleet({"hub_disconnect": lambda worker, _: {"ended": worker}}, workers=(READY, SECOND))
+    answer = ask(fleet, "/hub/disconnect?user=ada&code=4000", method="POST", settings=ACTIONS)
+    assert (answer.status, json.loads(answer.body)) == (200, {"ended": 3, "workers": {"1": "ok", "2": "ok"}})
+    assert [asked[:3] for asked in fleet.asked] == [
+        (worker, "hub_disconnect", {"user": "ada", "code": 4000}) for worker in (1, 2)
+    ]
+
+
+def test_a_worker_that_does_not_answer_is_named_and_the_others_do_it() -> None:
+    gone = ErrandError(504, "no_answer", "there was no answer within 5 s")
+    answers = {"hub_disconnect": lambda worker, _: {"ended": 1} if worker == 1 else gone}
+    answer = ask(
+        FakeFleet(answers, workers=(READY, SECOND)), "/hub/disconnect?member=m7", method="POST", settings=ACTIONS
+    )
+    assert json.loads(answer.body) == {"ended": 1, "workers": {"1": "ok", "2": gone.detail}}
 
 
 # -- records

@@ -80,7 +80,7 @@ def test_probes_need_no_token(path: str) -> None:
     assert ask(FakeFleet(), path, settings=TOKEN).status == 200
 
 
-@pytest.mark.parametrize("path", ["/config", "/connections/1-7/close"])
+@pytest.mark.parametrize("path", ["/config", "/connections/1-7/close", "/hub/disconnect?user=ada"])
 def test_what_can_hurt_who_is_connected_needs_the_key_that_is_named(path: str) -> None:
     fleet = FakeFleet({"close": lambda *_: {}})
     answer = ask(fleet, path, method="POST", body=b'{"timeouts.header": 5}')
@@ -96,7 +96,9 @@ def test_what_a_signal_does_needs_no_such_key(command: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/drain", "/restart", "/upgrade", "/log-level", "/connections/1-7/close"])
+@pytest.mark.parametrize(
+    "path", ["/drain", "/restart", "/upgrade", "/log-level", "/connections/1-7/close", "/hub/disconnect"]
+)
 def test_a_command_needs_post(path: str, method: str) -> None:
     fleet = FakeFleet()
     answer = ask(fleet, path, method=method, settings=Admin(actions=True))

@@ -19,6 +19,7 @@ from sojourn.observe.leaks.ledger import LeakRecord
 from sojourn.observe.profiles.model import Frame
 from sojourn.observe.stalls.store import StallInfo
 from sojourn.observe.tasks.describer import TaskInfo
+from sojourn.scopes.hubs import ChannelInfo, HubInfo, MemberInfo
 from sojourn.server.pressure import PressureInfo
 from tests.server.admin.fleet import LEAVING, READY, SECOND, STARTING, FakeFleet, ask
 
@@ -225,3 +226,21 @@ def test_stacks_can_be_had_as_text() -> None:
     answer = ask(FakeFleet(**BOTH), "/stacks?format=text")
     assert answer.header("content-type") == "text/plain; charset=utf-8"
     assert answer.body == b"worker 1\n\nCurrent thread of 1\n\nworker 2\n\nCurrent thread of 2\n"
+
+
+def test_hubs_are_told_by_worker_with_their_channels_and_who_is_slow() -> None:
+    channels, slow = (
+        [ChannelInfo("chat:1", 7, "k3f9.1041")],
+        [MemberInfo("m7", "ada", "", "sse", "normal", 1, 5, 99, 2.5)],
+    )
+    info = HubInfo("hub", "memory", None, 0.0, {"sse": 7}, 6, 0, 1, 1, 0, 99, channels, slow)
+    fleet = FakeFleet({"hub": lambda *_: [info]}, **BOTH)
+    _, document = said(fleet, "/hub?name=hub&limit=3")
+    assert [row["worker"] for row in document["hubs"]] == [1, 2]
+    assert document["hubs"][0] == {
+        "worker": 1,
+        **info._asdict(),
+        "largest": [channels[0]._asdict()],
+        "waiting": [slow[0]._asdict()],
+    }
+    assert fleet.asked[0][2] == {"name": "hub", "limit": 3}

@@ -51,6 +51,7 @@ def test_every_line_for_curl_is_answered(line: str) -> None:
         "connections": lambda *_: [],
         "tasks": lambda *_: [],
         "close": lambda *_: {},
+        "hub_disconnect": lambda *_: {"ended": 2},
         "profile": lambda *_: Profile(name="profile", kinds=(Kind("cpu", "nanoseconds"),), samples=[]),
     }
     answer = ask(

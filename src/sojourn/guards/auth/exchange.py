@@ -8,7 +8,7 @@ from typing import Final
 from sojourn.asgi.control import RequestControl
 from sojourn.ending import REASONS
 from sojourn.errors import AuthenticationError, ClientDisconnected
-from sojourn.guards.auth.refusal import Refusal, close_code, refuse
+from sojourn.guards.auth.refusal import Refusal, refuse
 from sojourn.guards.auth.session import AuthSession
 from sojourn.typing import Message, Receive, Scope, Send
 from sojourn.wire.sse import ServerSentEvent, encode
@@ -109,7 +109,7 @@ class Exchange:
         elif self._finished:
             return True
         elif self._scope["type"] == "websocket":
-            await self._send({"type": "websocket.close", "code": close_code(status), "reason": self._session.text})
+            await self._send({"type": "websocket.close", "code": row.ws_code or 1008, "reason": self._session.text})
         else:
             raise AuthenticationError(ended, row.advice, status)
         return True

@@ -27,7 +27,7 @@ class Refusal(NamedTuple):
 
 
 def close_code(status: int) -> int:
-    """The WebSocket close code that says the same as a status: 4401, 4403; 1013 for "try again later"."""
+    """The close code of a refused handshake, which no client sees: 4401, 4403; 1013 for "try again later"."""
     return 4000 + status if status in (401, 403) else 1013
 
 

@@ -72,7 +72,7 @@ class AuthSessions:
                 del self._by_principal[principal]
 
     def revoke(self, principal: str) -> int:
-        """End what a principal has open on this worker: 401, 4401, ``event: auth-expired``.
+        """End what a principal has open on this worker: 401, 4501, ``event: auth-expired``.
 
         It does not keep the principal out: that is for the policy, or for whoever issues the credentials.
 
@@ -85,7 +85,7 @@ class AuthSessions:
         return len(sessions)
 
     async def recheck(self) -> int:
-        """Ask the policy again for everyone, because it has changed; who is not allowed any more is ended with 4403.
+        """Ask the policy again for everyone, because it has changed; who is not allowed any more is ended with 4502.
 
         Returns:
             How many were ended.

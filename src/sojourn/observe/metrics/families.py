@@ -108,6 +108,9 @@ _WAYS: Final = _each("in", "out")
 _OWNERS: Final = _each("request", "connection", "server", "application")
 _OFFLOADED: Final = tuple((to, state) for to in ("thread", "process") for state in ("running", "waiting"))
 
+_RESUMES: Final = _each("recovered", "gap", "fresh")
+_DROPS: Final = _each("disconnect", "drop_oldest", "drop_newest", "block")
+
 #: States of connections that every server knows; others come when they come.
 _STATES: Final = (("none", "opening"), ("http", "request"), ("http", "idle"), ("websocket", "open"))
 
@@ -155,6 +158,31 @@ FAMILIES: Final = (
     _gauge("guard_running", "Calls that a guard let through and that have not ended.", "kind guard"),
     _gauge("guard_waiting", "Calls that wait at a guard.", "kind guard"),
     _gauge("guard_state", "Circuit breakers: 0 closed, 1 half-open, 2 open.", "kind guard", join=Join.MAX),
+    # Hubs of the application, all of a process together; gauges are there once there is one
+    _gauge("hub_members", "Members, by transport; direct: a WebSocket of this server.", "transport"),
+    _gauge("hub_members_suspect", "Members that have missed a ping."),
+    _gauge("hub_members_slow", "Members for whom more waits than the high watermark."),
+    _gauge("hub_channels", "Channels with members; one with members on two workers counts twice."),
+    _gauge("hub_present", "Members that presence shows, once for each channel."),
+    _gauge("hub_buffered_bytes", "Bytes that wait for members."),
+    _gauge("hub_buffered_high_bytes", "Most bytes that waited for the members of a worker, lately.", join=Join.MAX),
+    _counter("hub_published_total", "Publications of the application and of members."),
+    _counter("hub_received_total", "Messages that came from members."),
+    _counter("hub_deliveries_total", "Messages to members: a publication to a thousand is a thousand."),
+    _counter("hub_bytes_total", "Bytes of those."),
+    _counter("hub_dropped_total", "Messages not sent, by the policy that dropped them.", "policy", known=_DROPS),
+    _counter("hub_conflated_total", "Messages not sent because a later one of the same key was there."),
+    _counter("hub_gaps_total", "Gaps that members were told of."),
+    _counter("hub_resumes_total", "Channels joined, by what became of the resume.", "outcome", known=_RESUMES),
+    _counter("hub_refused_total", "Members and messages over a limit.", "limit"),
+    _counter("hub_closes_total", "Members closed by the hub.", "code"),
+    _counter("hub_holes_total", "Publications that the engine did not deliver, and that were looked for."),
+    _counter("hub_repositioned_total", "Channels read again because the engine may have lost something."),
+    _histogram("hub_round_trip_seconds", "From a ping of the hub to the first sign of life.", _SHORT),
+    _gauge("hub_engine_lag_seconds", "How long the engine took to answer lately.", join=Join.MAX),
+    _gauge("hub_engine_away_for_seconds", "Since the engine can't be reached; 0 while it can.", join=Join.MAX),
+    _counter("hub_engine_away_seconds_total", "Seconds for which it could not be reached."),
+    _counter("hub_engine_losses_total", "Times that it could not be reached any more."),
     # The event loop and the process
     _histogram("loop_lag_seconds", "How much later than it was due the server's timer was served.", _LAG),
     _counter("loop_stalls_total", "Times that the event loop stood still.", "cause"),

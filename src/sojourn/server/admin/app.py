@@ -1,9 +1,9 @@
 """The admin listener: what a server that runs says of itself, and the commands it takes.
 
     GET   /livez /readyz /startupz /status /metrics /config /debug/vars
-          /connections /tasks /stacks /leaks /stalls /pressure /eof
+          /connections /tasks /stacks /leaks /stalls /pressure /hub /eof
           /debug/pprof/ and its profiles
-    POST  /drain /restart /upgrade /log-level /config /connections/{worker}-{id}/close
+    POST  /drain /restart /upgrade /log-level /config /connections/{worker}-{id}/close /hub/disconnect
 
 Who supervises answers, and asks the workers with a deadline: one that hangs makes its part missing, and is named.
 """

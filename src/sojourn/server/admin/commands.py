@@ -11,12 +11,14 @@ from sojourn.asgi.probes import Answer
 from sojourn.errors import ErrandError
 from sojourn.server.admin.answers import Kind, Question, Route, json
 from sojourn.server.admin.audit import Audit
+from sojourn.server.admin.gather import ask_all
 from sojourn.server.admin.guard import asker
 from sojourn.server.reconfigure import plan
 
 __all__ = ["Commands"]
 
 _CLOSE: Final[dict[str, Kind]] = {"code": "number", "now": "flag"}
+_MEMBERS: Final[dict[str, Kind]] = {"user": "text", "member": "text", "name": "text", "code": "number"}
 #: Seconds that a worker has to end a connection.
 _SECONDS: Final = 5.0
 
@@ -37,6 +39,7 @@ class Commands:
             Route("/log-level", self._log_level, 'change log.level: {"level": "debug"}', method="POST"),
             Route("/config", self._configure, 'change settings: {"timeouts.header": 5}', {}, "POST", action=True),
             Route("/connections/{n}-{n}/close", self._close, "end a connection", _CLOSE, "POST", action=True),
+            Route("/hub/disconnect", self._disconnect, "end members of hubs", _MEMBERS, "POST", action=True),
         )
 
     async def _drain(self, question: Question) -> Answer:
@@ -91,6 +94,16 @@ class Commands:
 
         facts = {"connection": f"{worker}-{connection}", "arguments": arguments}
         return json(question, await self._recorded(question, "close", facts, do))
+
+    async def _disconnect(self, question: Question) -> Answer:
+        arguments = {**question.arguments, **(question.document() if question.body else {})}
+
+        async def do() -> Any:
+            found = await ask_all(question, "hub_disconnect", arguments, _SECONDS)
+            ended = sum(msgspec.msgpack.decode(answer)["ended"] for answer in found.answers.values())
+            return {"ended": ended, "workers": found.workers}
+
+        return json(question, await self._recorded(question, "hub-disconnect", {"arguments": arguments}, do))
 
     async def _recorded(
         self, question: Question, what: str, facts: Mapping[str, Any], do: Callable[[], Awaitable[Any]]

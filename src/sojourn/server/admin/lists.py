@@ -1,4 +1,4 @@
-"""Lists of what workers hold: connections, tasks, stacks, leaks, stalls, ends, pressure.
+"""Lists of what workers hold: connections, tasks, stacks, leaks, stalls, ends, pressure, hubs.
 
 All workers are asked at once.
 """
@@ -30,6 +30,7 @@ _CONNECTIONS: Final[dict[str, Kind]] = {
     "limit": "number",
 }
 _TASKS: Final[dict[str, Kind]] = {"older": "seconds", "owner": "text", "limit": "number", "stacks": "flag"}
+_HUBS: Final[dict[str, Kind]] = {"name": "text", "limit": "number"}
 
 
 async def _connections(question: Question) -> Answer:
@@ -124,6 +125,17 @@ async def _eof(question: Question) -> Answer:
     return json(question, document)
 
 
+async def _hubs(question: Question) -> Answer:
+    from sojourn.scopes.hubs import HubInfo
+
+    found = await ask_all(question, "hub")
+    rows = _rows(found, HubInfo)
+    for row in rows:
+        row["largest"] = [channel._asdict() for channel in row["largest"]]
+        row["waiting"] = [member._asdict() for member in row["waiting"]]
+    return _listed(question, "hubs", rows, found)
+
+
 def _frames(stack: Iterable[Frame]) -> list[dict[str, Any]]:
     return [frame._asdict() for frame in stack]
 
@@ -146,5 +158,6 @@ ROUTES: Final = (
     Route("/leaks", _leaks, "what outlived its owner, by name"),
     Route("/stalls", _stalls, "what blocked the event loop, and for how long"),
     Route("/pressure", _pressure, "what there is too little of, what is done against it, how many requests may run"),
+    Route("/hub", _hubs, "members of hubs, the largest channels, who is slow, the engine", _HUBS),
     Route("/eof", _eof, "who hangs up, when, and after how long idle"),
 )

@@ -1,0 +1,165 @@
+"""Members on connections of a Sojourn server: what is prepared is written straight to them, without a task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from sojourn.asgi.websocket import WebSocketHandler
+from sojourn.ending import Ending, Phase
+from sojourn.hub.codes import reason_of
+from sojourn.hub.identity import Identity
+from sojourn.hub.member import Member
+from sojourn.hub.publication import Publication
+from sojourn.hub.topic import Topic
+from sojourn.policy.heartbeat import Life
+
+if TYPE_CHECKING:
+    from sojourn.hub.forms import Form
+    from sojourn.hub.node import Node
+    from sojourn.net.connection import Connection
+
+__all__ = ["DirectMember", "DirectSocket"]
+
+_SUSPECT: Final = Life.SUSPECT
+
+
+class DirectMember(Member):
+    """A member on a connection of this process.
+
+    While the client keeps up, what is published goes to the transport in the same turn. When the transport has more
+    than ``limits.write_buffer``, publications wait here, by reference, and their rules decide what becomes of them.
+
+    Args:
+        node: Where it is.
+        identity: Who it is.
+        form: How it gets what is published.
+        connection: Its connection; open.
+        address: Address of its client.
+
+    Attributes:
+        connection: Its connection.
+        write: Of its transport.
+        last_message: When something was written to it last, in served time.
+    """
+
+    __slots__ = ("_waiter", "connection", "last_message", "write")
+
+    def __init__(self, node: Node, identity: Identity, form: Form, connection: Connection, address: str) -> None:
+        super().__init__(node, identity, form, address)
+        self.connection = connection
+        assert connection.transport is not None  # something was answered just now
+        self.write: Callable[[bytes], None] = connection.transport.write
+        self.last_message = connection.runtime.ticker.now
+        self._waiter: asyncio.Future[None] | None = None
+
+    # What the node does with it
+
+    def deliver(self, publications: Sequence[Publication]) -> None:
+        if self.over:
+            return
+        if self.connection.blocked or self.waiting is not None:
+            self.hold(publications)
+            self._listen()
+            return
+        form = self.form
+        self._put(b"".join([form.of(publication) for publication in publications]))
+        self.sent += len(publications)
+
+    def control(self, data: bytes) -> None:
+        if not self.over:
+            self._put(data)
+
+    def enter(self, topic: Topic) -> None:
+        topic.groups.setdefault(self.form, {})[self] = None
+
+    def forsake(self, topic: Topic) -> None:
+        group = topic.groups.get(self.form)
+        if group is not None:
+            group.pop(self, None)
+            if not group:
+                del topic.groups[self.form]
+
+    async def drained(self) -> None:
+        if self.connection.blocked and not self.over:
+            await self.connection.writable()
+        await super().drained()
+
+    # A client that is behind
+
+    def _put(self, data: bytes) -> None:
+        connection = self.connection
+        connection.bytes_out += len(data)
+        connection.last_write = self.last_message = connection.runtime.ticker.now
+        self.write(data)
+
+    def _listen(self) -> None:
+        """Be called when the transport has room again."""
+        outbox = self.connection.outbox
+        if self._waiter is not None or self.over or self.waiting is None:
+            return
+        if outbox is None or not self.connection.blocked:
+            self._write_waiting()
+            return
+        self._waiter = waiter = self.node.loop.create_future()
+        outbox.waiters.append(waiter)
+        waiter.add_done_callback(self._has_room, context=self.node.context)
+
+    def _has_room(self, waiter: asyncio.Future[None]) -> None:
+        self._waiter = None
+        # An error says that the connection has ended, which was told already.
+        if not waiter.cancelled() and waiter.exception() is None and not self.over:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        connection = self.connection
+        most = connection.runtime.config.limits.write_buffer
+        while self.waiting is not None and not self.over:
+            transport = connection.transport
+            if connection.blocked or transport is None:
+                self._listen()
+                return
+            self._put(b"".join(self.taken(max(1, most - transport.get_write_buffer_size()))))
+
+
+class DirectSocket(DirectMember):
+    """A WebSocket of this process's server.
+
+    Args:
+        node: Where it is.
+        identity: Who it is.
+        form: How it gets what is published: whole frames.
+        handler: The WebSocket; accepted.
+    """
+
+    __slots__ = ("_handler",)
+
+    transport = "direct"
+
+    def __init__(self, node: Node, identity: Identity, form: Form, handler: WebSocketHandler) -> None:
+        client = handler.scope["client"]
+        super().__init__(node, identity, form, handler.connection, client[0] if client else "")
+        self._handler = handler
+
+    def end(self, code: int, detail: str) -> None:
+        self._handler.close(code, detail, Ending(reason_of(code), Phase.WEBSOCKET, None, detail))
+
+    # What the server tells it
+
+    def ended(self) -> None:
+        """The WebSocket has ended, or begins to: nothing may be written any more."""
+        if not self.over:
+            self.node.gone(self)
+
+    def goodbye(self, code: int, reason: str) -> None:
+        """The server is about to close it because it stops."""
+        self.node.say_bye(self, code, reason)
+
+    def lives(self, life: Life) -> None:
+        """The heartbeat has changed its mind."""
+        self.node.doubts(self, life is _SUSPECT)
+
+    def heard(self, round_trip: float) -> None:
+        """A pong came."""
+        self.node.stats.round_trip(round_trip)

@@ -1,0 +1,522 @@
+"""The hub: channels, and the connections that are in them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from sojourn.errors import ClientDisconnected, ConfigError, DeadlineExceeded, EngineUnavailable, HubFull
+from sojourn.hub.access import Access, Action, Asker, Authorizer
+from sojourn.hub.app import HubApp
+from sojourn.hub.codes import comes_back
+from sojourn.hub.cursor import Cursor
+from sojourn.hub.door import Door
+from sojourn.hub.engine import Engine, Page, Present, Publish
+from sojourn.hub.forms import Forms
+from sojourn.hub.identity import Authenticator
+from sojourn.hub.member import Member
+from sojourn.hub.memory import MemoryEngine
+from sojourn.hub.node import Node
+from sojourn.hub.patterns import Patterns
+from sojourn.hub.publication import Publication, payload_of
+from sojourn.hub.pulled import PulledMember
+from sojourn.hub.quiet import Quiet
+from sojourn.hub.resume import Joined
+from sojourn.hub.rules import Channel, HubDrain, HubLimits, HubPing, Outbox
+from sojourn.hub.socket import Socket
+from sojourn.hub.stats import Stats
+from sojourn.hub.topic import Topic
+from sojourn.hub.view import View
+from sojourn.scopes.deadline import deadline, remaining
+from sojourn.scopes.hubs import Hubs, met
+from sojourn.wire import hub as wire
+from sojourn.wire.deflate import DeflateSettings
+
+__all__ = ["Hub", "Sent"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: Seconds that publishing waits for room, without a deadline of its caller.
+_ROOM = 5.0
+
+
+class Sent(NamedTuple):
+    """What became of a publication.
+
+    Attributes:
+        cursor: Its place in the stream; its text is what clients resume from.
+        receivers: Members of this process in its channel.
+        repeated: Whether its id had been published before, and nothing was published now.
+        written: Whether it was handed to the connections of all of them; None when that was not awaited.
+    """
+
+    cursor: Cursor
+    receivers: int
+    repeated: bool = False
+    written: bool | None = None
+
+
+class Hub:
+    """Fans out what is published to everybody who is in its channel, and to nobody else; see the tutorial.
+
+    One object for the application, made before it serves. It begins when it is first used in the event loop; ``async
+    with hub`` in a lifespan begins it earlier, and ends it.
+
+    Args:
+        engine: Orders and keeps publications; None: in the memory of this process.
+        channels: The rules of channels; the first whose pattern matches counts. There are no others.
+        name: What metrics and reports call it.
+        ping: How members prove that they live.
+        limits: How much of anything there may be.
+        origins: Origins that may connect from browsers: exact, with ``*`` for a part of a host name, or
+            ``same-origin``. None leaves it to ``websocket.origins`` of the server.
+        drain: How members are sent away when the server stops.
+        outbox: What may wait for one member of what is sent to it alone.
+
+    Raises:
+        ConfigError: Rules that can't be.
+
+    Example:
+        >>> from sojourn.hub.rules import Channel, History
+        >>> hub = Hub(channels=[Channel("chat:{room}", history=History(size=200))])
+        >>> hub.stats()["published"]
+        0
+    """
+
+    def __init__(  # noqa: PLR0913 - the settings of one object, each a group of its own
+        self,
+        engine: Engine | None = None,
+        channels: Sequence[Channel] = (),
+        *,
+        name: str = "hub",
+        ping: HubPing | None = None,
+        limits: HubLimits | None = None,
+        origins: Sequence[str] | None = None,
+        drain: HubDrain | None = None,
+        outbox: Outbox | None = None,
+    ) -> None:
+        if isinstance(origins, str):
+            raise ConfigError("origins is a list")
+        self.name = name
+        self.engine: Engine = MemoryEngine() if engine is None else engine
+        self.ping = ping or HubPing()
+        self.limits = limits or HubLimits()
+        self.origins = None if origins is None else tuple(origins)
+        self.drain = drain or HubDrain()
+        self._outbox = outbox or Outbox()
+        self._rules: Patterns[Channel] = Patterns()
+        for channel in channels:
+            self._rules.add(channel.pattern, channel)
+        self._stats = Stats()
+        self._access = Access()
+        self._snapshots: Patterns[Callable[..., Awaitable[Any]]] = Patterns()
+        self.authenticator: Authenticator | None = None
+        self.forms = Forms(DeflateSettings())
+        self.door = Door(self, self.limits)
+        self._view = View(name, self.engine, self._stats)
+        self._quiet: Quiet | None = None
+        self._node: Node | None = None
+        self._starting: asyncio.Future[None] | None = None
+        self._met: Hubs | None = None
+        self._ended = False
+
+    # What the application says
+
+    def authenticate(self, call: Authenticator) -> Authenticator:
+        """Decorator: this function says who comes.
+
+        It gets a :class:`~sojourn.hub.identity.Caller` and returns an Identity; None, or an AuthenticationError, sends
+        the caller away. It has ``limits.auth_within``. Without such a function everybody is nobody in particular,
+        unless a ``SecurityContext`` says who acts.
+        """
+        self.authenticator = call
+        return call
+
+    def authorize(self, pattern: str) -> Callable[[Authorizer], Authorizer]:
+        """Decorator: this function says who may join the channels of a pattern; see :class:`Access`."""
+
+        def decorate(call: Authorizer) -> Authorizer:
+            self._access.add(pattern, call)
+            return call
+
+        return decorate
+
+    def snapshot(self, pattern: str) -> Callable[[F], F]:
+        """Decorator: this function gives the state of a channel, for a member that has missed what can't be had again.
+
+        It is called with the parameters of the pattern and returns what ``publish`` takes, or None.
+        """
+
+        def decorate(call: F) -> F:
+            self._snapshots.add(pattern, call)
+            return call
+
+        return decorate
+
+    # Life
+
+    async def __aenter__(self) -> Hub:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def start(self) -> Node:
+        """Begin, if it has not; everything that needs it does so.
+
+        Raises:
+            EngineUnavailable: The engine can never work.
+            RuntimeError: It has ended, or runs in another event loop.
+
+        Cancel: safe.
+        """
+        if self._met is None:
+            self._met = met(self._view)
+        node = self._node
+        while node is None:
+            if self._ended:
+                raise RuntimeError("the hub has ended")
+            if self._starting is not None:
+                await asyncio.wait((self._starting,))
+                node = self._node
+                continue
+            self._starting = asyncio.get_running_loop().create_future()
+            try:
+                node = Node(self.engine, self._rules, self._stats)
+                node.backlog.unicast = self._outbox
+                node.joins.snapshot = self._snapshot
+                node.bye = self._bye
+                node.left = self.door.leave
+                await self.engine.start(node)
+                self._node = self._view.node = node
+                self._quiet = Quiet(node, self.ping)
+            finally:
+                self._starting.set_result(None)
+                self._starting = None
+        if node.loop is not asyncio.get_running_loop():
+            raise RuntimeError("the hub runs in another event loop: each process has one loop for it")
+        return node
+
+    async def aclose(self) -> None:
+        """End: members are sent away, to come back elsewhere, and the engine ends.
+
+        Cancel: safe; call it again.
+        """
+        self._ended = True
+        node = self._node
+        if node is None:
+            return
+        node.end(list(node.members.values()), 1012, "the hub ends")
+        node.stop()
+        if self._quiet is not None:
+            self._quiet.stop()
+        await self.engine.aclose()
+        self._node = self._view.node = None
+        if self._met is not None:
+            self._met.leave(self._view)
+
+    # Members
+
+    def connect(self, websocket: Any) -> Socket:
+        """Make a WebSocket a member, for as long as the block lasts.
+
+        It accepts the WebSocket, with the subprotocol ``sojourn.v1`` if that was offered, and finds out who it is.
+
+        Args:
+            websocket: The object of Starlette or FastAPI, not accepted yet, or (scope, receive, send) of ASGI.
+
+        Returns:
+            An asynchronous context manager that gives a :class:`~sojourn.hub.connected.Connected`.
+
+        Raises:
+            ClientDisconnected: On entering: it was refused, or left.
+            EngineUnavailable: On entering: the hub can't begin.
+
+        Cancel: safe; it is closed.
+        """
+        return Socket(self, websocket)
+
+    def app(self) -> HubApp:
+        """An ASGI application that serves it at one address, in all forms; see ``reference/hub-wire``."""
+        return HubApp(self)
+
+    @property
+    def node(self) -> Node:
+        """Its part of this process.
+
+        Raises:
+            RuntimeError: It has not begun.
+        """
+        if self._node is None:
+            raise RuntimeError("the hub has not begun: await hub.start()")
+        return self._node
+
+    @property
+    def counts(self) -> Stats:
+        """Where it counts."""
+        return self._stats
+
+    def admit(self, member: Member) -> None:
+        """Let a member in.
+
+        Raises:
+            ClientDisconnected: There is no room for it; it was closed.
+        """
+        refused = self.door.admit(member.address, member.user)
+        if refused is not None:
+            member.end(refused.code, refused.detail)
+            raise ClientDisconnected(refused.detail)
+        self.node.admit(member)
+
+    async def let_in(
+        self, member: Member, wanted: Mapping[str, Cursor | None], tell: Callable[[list[Joined]], None], info: Any
+    ) -> list[Joined]:
+        """Let a member into channels; whether it may was asked.
+
+        Raises and Cancel: as :meth:`Connected.join`.
+        """
+        node = self.node
+        joined = await node.joins.join(member, wanted, tell)
+        for each in joined:
+            if info is not None:
+                member.infos[each.topic.channel] = info
+            if member.transport != "poll":  # it comes and goes with every poll
+                node.presences.enter(each.topic, member, info)
+        return joined
+
+    async def place(self) -> Cursor:
+        """A place from which whoever joins now misses nothing."""
+        topics = self.node.topics
+        if topics.epoch:
+            return Cursor(topics.epoch, topics.place)
+        try:
+            return await self.engine.position()
+        except EngineUnavailable:
+            return Cursor("0", 0)  # of no epoch: resuming from it tells of a gap
+
+    def greet(self, member: Member, place: Cursor) -> None:
+        """Say the first that is said."""
+        ping = self.ping
+        hello = wire.Hello(
+            member.id, str(place), ping.every, ping.pong_within, self.drain.retry, self.limits.message, member.user
+        )
+        data = member.form.hello(hello, random.randint(*self.drain.retry))
+        if data is not None:
+            member.control(data)
+
+    def alive(self, member: Member) -> None:
+        """Something came from a member."""
+        if isinstance(member, PulledMember) and self._quiet is not None:
+            self._quiet.heard(member)
+
+    def _bye(self, member: Member, code: int, reason: str) -> None:
+        """Tell a member that it is about to be closed."""
+        retry = self.drain.retry if comes_back(code) else None
+        wait = random.randint(*self.drain.retry)
+        data = member.form.bye(wire.Bye(code, reason, retry), wait)
+        if data is not None:
+            member.control(data)
+
+    # Publishing
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        key: str = "",
+        id: str = "",  # noqa: A002 - what every broker calls it
+        written: float | None = None,
+    ) -> Sent:
+        """Publish to everybody who is in a channel, on all nodes.
+
+        It waits for the engine, and for room: while more than ``limits.buffered`` waits for all members of this
+        process, or a member's rule says ``block``. It never waits for a member otherwise.
+
+        Args:
+            channel: Where.
+            data: Text, bytes, or anything that JSON can express.
+            key: What it is the latest value of, in channels that keep the latest.
+            id: Makes a repetition harmless: what was published with it before is not published again.
+            written: Seconds to wait until the connections of all members of this process have it; None: do not wait.
+
+        Raises:
+            AccessDenied: There is no such channel.
+            EngineUnavailable: It can't be reached; with an ``id`` it can be tried again without harm.
+            HubFull: There was no room in time; nothing was published.
+            ValueError: The data can't be sent.
+
+        Cancel: safe; it may have been published.
+        """
+        node = self._node or await self.start()
+        rule, _ = node.topics.rule(channel)
+        kind, payload = payload_of(data)
+        topic = node.topics.get(channel)
+        if (topic is not None and topic.full) or self._stats.buffered > (self.limits.buffered or self._stats.buffered):
+            await self._room(node, topic)
+        published = await self.engine.publish(Publish(channel, kind, payload, rule.history, key, id))
+        self._stats.published += 1
+        topic = node.topics.get(channel)
+        receivers = 0 if topic is None else topic.size
+        outcome = None
+        if written is not None:
+            outcome = topic is None or await self._written(node, topic, published.cursor, written)
+        return Sent(published.cursor, receivers, published.repeated, outcome)
+
+    async def send(self, data: Any, *, user: str = "", member: str = "", written: float | None = None) -> int:
+        """Send to one user, over all its connections on all nodes, or to one connection. It is in no history.
+
+        Args:
+            data: As for ``publish``.
+            user: All connections of this user.
+            member: This connection.
+            written: Seconds to wait until the connections of this process have it; None: do not wait.
+
+        Returns:
+            How many connections of this process it was sent to; with ``written``, how many of them had it in time.
+
+        Raises:
+            ValueError: The data can't be sent, or it is to go to nobody.
+            EngineUnavailable: The other nodes can't be told; those here were.
+
+        Cancel: safe.
+        """
+        if not (user or member):
+            raise ValueError("send needs a user or a member")
+        node = self._node or await self.start()
+        kind, payload = payload_of(data)
+        members = node.find(user, member)
+        node.send(members, kind, payload)
+        if not (member and members):
+            await node.send_elsewhere(user, member, kind, payload)
+        return len(members) if written is None else await self._flushed(members, written)
+
+    async def _room(self, node: Node, topic: Topic | None) -> None:
+        left = remaining()
+        seconds = _ROOM if left is None else left
+        if topic is not None and topic.full:
+            rule = topic.rule.outbox
+            try:
+                async with deadline(min(seconds, rule.wait), "hub.block"):
+                    await node.backlog.fits(topic)
+            except DeadlineExceeded:
+                for member in list(topic.full):
+                    node.end([member], 4008, "too slow")
+        limit = self.limits.buffered
+        try:
+            async with deadline(seconds, "hub.room"):
+                await node.backlog.room(limit)
+        except DeadlineExceeded:
+            raise HubFull(self._stats.buffered, limit or 0) from None
+
+    async def _written(self, node: Node, topic: Topic, cursor: Cursor, seconds: float) -> bool:
+        try:
+            async with deadline(seconds, "hub.written"):
+                await node.topics.reached(topic, cursor)
+        except DeadlineExceeded:
+            return False
+        node.turn.flush()
+        members = topic.members()
+        return await self._flushed(members, seconds) == len(members)
+
+    async def _flushed(self, members: Sequence[Member], seconds: float) -> int:
+        done = 0
+        try:
+            async with deadline(seconds, "hub.written"):
+                for member in members:
+                    done += await member.flushed()
+        except DeadlineExceeded:
+            pass  # those that were not asked in time did not have it in time, as far as is known
+        return done
+
+    # What was, and who is there
+
+    async def history(self, channel: str, since: str | Cursor | None = None, limit: int = 100) -> Page:
+        """What is kept of a channel.
+
+        Args:
+            channel: Which.
+            since: Only what came after this place; None: all that is kept.
+            limit: Publications at most, the oldest first.
+
+        Raises:
+            AccessDenied: There is no such channel.
+            EngineUnavailable: It can't be read.
+            ValueError: ``since`` is no place.
+
+        Cancel: safe.
+        """
+        node = self._node or await self.start()
+        rule, _ = node.topics.rule(channel)
+        cursor = Cursor.parse(since) if isinstance(since, str) else since
+        if cursor is None and since is not None:
+            raise ValueError(f"no place in a stream: {since!r}")
+        return await self.engine.history(channel, cursor, limit, rule.history)
+
+    async def presence(self, channel: str, limit: int = 1000) -> Sequence[Present]:
+        """Who is in a channel, on all nodes; nobody when its rule has no presence.
+
+        Raises:
+            EngineUnavailable: It can't be asked.
+
+        Cancel: safe.
+        """
+        await self.start()
+        return await self.engine.present(channel, limit)
+
+    async def presence_count(self, channel: str) -> tuple[int, int]:
+        """How many members and how many users are in a channel, on all nodes. As :meth:`presence`, but cheap."""
+        await self.start()
+        return await self.engine.count(channel)
+
+    async def disconnect(
+        self, *, user: str = "", member: str = "", code: int = 4503, reason: str = "disconnected"
+    ) -> int:
+        """End the connections of a user, or one connection, on all nodes.
+
+        Args:
+            user: All of this user.
+            member: This one.
+            code: Close code; from 4500 on clients do not come back.
+            reason: For the client's log.
+
+        Returns:
+            How many of this process there were.
+
+        Raises:
+            ValueError: It names nobody.
+            EngineUnavailable: The other nodes can't be told; those here were ended.
+
+        Cancel: safe.
+        """
+        if not (user or member):
+            raise ValueError("disconnect needs a user or a member")
+        node = self._node or await self.start()
+        ended = node.end(node.find(user, member), code, reason)
+        if not (member and ended):
+            await node.end_elsewhere(user, member, code, reason)
+        return ended
+
+    def stats(self) -> dict[str, Any]:
+        """The hub's numbers in this process; those of its metrics."""
+        return self._stats.snapshot(0.0 if self._node is None else self._node.now())
+
+    async def may(self, asker: Asker, channel: str, action: Action, *, inside: bool = False) -> bool:
+        """Whether somebody may do something in a channel; False when there is no such channel.
+
+        Cancel: safe.
+        """
+        found = self._rules.find(channel)
+        return found is not None and await self._access.may(asker, channel, found[0], action, inside)
+
+    async def _snapshot(self, topic: Topic) -> Publication | None:
+        found = self._snapshots.find(topic.channel)
+        if found is None:
+            return None
+        state = await found[0](**found[1])
+        if state is None:
+            return None
+        kind, data = payload_of(state)
+        return Publication(topic.channel, topic.epoch, 0, 0, kind, data)

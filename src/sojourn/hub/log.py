@@ -1,0 +1,210 @@
+"""The log of one store: one sequence over all channels, and what is kept of each. Pure: ``now`` is an argument.
+
+What has gone from a channel leaves a watermark there (``evicted_to``), and a channel that was dropped leaves one for
+all (``forgotten_to``). Whoever resumes from before a watermark is told of a gap; so nothing is missing in silence.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Container, Sequence
+from typing import Final
+
+from sojourn.hub.cursor import Cursor
+from sojourn.hub.engine import REMEMBERED, Page, Publish, Published
+from sojourn.hub.publication import Publication
+from sojourn.hub.rings import Latest, Ring, Stream
+from sojourn.hub.rules import History
+
+__all__ = ["UNUSED", "Log"]
+
+#: Seconds after which a channel that nobody uses, and of which nothing is kept, is dropped.
+UNUSED: Final = 3600.0
+#: Channels that one sweep looks at.
+_STEP: Final = 1000
+
+
+class Log:
+    """Publications in their order, and the last of them by channel.
+
+    Args:
+        epoch: Names this life of the store; no other has the same.
+        channels: Channels at most; then the one that was used least recently is dropped.
+        size: Bytes that are kept at most, about; then each channel in turn loses its oldest publication.
+        ids: Ids at most that are remembered; then the oldest are dropped before their time.
+
+    Attributes:
+        epoch: As given.
+        seq: Number of the last publication; 0 before the first.
+        cost: Bytes that are kept, about.
+        forgotten_to: Number up to which a channel that is not known may have had publications.
+
+    Example:
+        >>> from sojourn.hub.publication import Kind
+        >>> log, kept = Log("k3f9"), History(size=2)
+        >>> for text in (b"a", b"b", b"c"):
+        ...     _ = log.publish(Publish("chat:1", Kind.TEXT, text, kept), now=0.0)
+        >>> page = log.page("chat:1", Cursor("k3f9", 0), 10, kept, now=1.0)
+        >>> [publication.data for publication in page.publications], page.gap
+        ([b'b', b'c'], True)
+    """
+
+    def __init__(
+        self, epoch: str, *, channels: int = 100_000, size: int = 256 * 1024 * 1024, ids: int = 250_000
+    ) -> None:
+        self.epoch = epoch
+        self.seq = 0
+        self.cost = 0
+        self.forgotten_to = 0
+        self._most_channels, self._most_cost, self._most_ids = channels, size, ids
+        #: All channels that are known, the least recently used first.
+        self._rings: OrderedDict[str, Ring] = OrderedDict()
+        #: Those of which something is kept, in the order of their turns.
+        self._kept: OrderedDict[str, Ring] = OrderedDict()
+        #: Number and moment by channel and id, the oldest first.
+        self._ids: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
+
+    @property
+    def position(self) -> Cursor:
+        """The present place."""
+        return Cursor(self.epoch, self.seq)
+
+    def __len__(self) -> int:
+        return len(self._rings)
+
+    def publish(self, publish: Publish, now: float) -> Publication | Published:
+        """Give a publication its number, and keep it as its rule says.
+
+        Args:
+            publish: What. An id counts within its channel.
+            now: The present moment.
+
+        Returns:
+            The publication; or, when its id was published before, what became of it then.
+        """
+        channel, kind, data, history, key, name = publish
+        if name:
+            self._forget_ids(now)
+            known = self._ids.get((channel, name))
+            if known is not None:
+                return Published(Cursor(self.epoch, known[0]), True)
+        ring = self._rings.get(channel)
+        if ring is None or ring.mode != history.mode:
+            ring = self._make(channel, history)
+        else:
+            self._rings.move_to_end(channel)
+        self.seq = seq = self.seq + 1
+        publication = Publication(channel, self.epoch, seq, ring.last, kind, data, key)
+        before = ring.cost
+        ring.add(publication, now, history)
+        self._settle(channel, ring, before)
+        if name:
+            self._ids[channel, name] = (seq, now)
+        if self.cost > self._most_cost:
+            self._shrink()
+        return publication
+
+    def page(self, channel: str, since: Cursor | None, limit: int, history: History, now: float) -> Page:
+        """What is kept of a channel after a place.
+
+        Args:
+            channel: Which.
+            since: The place; None for all that is kept.
+            limit: Publications at most; at least one is given when there is one.
+            history: The rule of the channel, for one that is not known.
+            now: The present moment.
+        """
+        known = since is not None and since.epoch == self.epoch and since.seq <= self.seq
+        start = since.seq if since is not None and known else 0
+        ring = self._rings.get(channel)
+        publications: Sequence[Publication] = ()
+        more = False
+        if ring is None:
+            latest, evicted_to = history.mode == "latest", self.forgotten_to
+        else:
+            self._rings.move_to_end(channel)
+            ring.used = now
+            self._expire(channel, ring, now)
+            latest, evicted_to = ring.mode == "latest", ring.evicted_to
+            publications, more = ring.after(start, max(limit, 1))
+        if since is None:
+            gap = False
+        elif known:
+            gap = not latest and evicted_to > start
+        else:  # of another life, or ahead of this one: what came after it is not known
+            gap = not latest or not publications
+        return Page(publications, publications[-1].cursor if more else self.position, gap, more)
+
+    def sweep(self, now: float, used: Container[str] = ()) -> None:
+        """Let go what nobody asks for: call it about once a second.
+
+        Args:
+            now: The present moment.
+            used: Channels that are in use, so that they are not dropped.
+        """
+        self._forget_ids(now)
+        for _ in range(min(_STEP, len(self._kept))):
+            channel, ring = next(iter(self._kept.items()))
+            self._kept.move_to_end(channel)
+            self._expire(channel, ring, now)
+        for _ in range(min(_STEP, len(self._rings))):
+            channel, ring = next(iter(self._rings.items()))
+            if ring.used + UNUSED > now:
+                break
+            self._expire(channel, ring, now)
+            if len(ring) or channel in used:
+                ring.used = now
+                self._rings.move_to_end(channel)
+            else:
+                self._drop(channel)
+
+    def _make(self, channel: str, history: History) -> Ring:
+        before = self._rings.pop(channel, None)
+        ring: Ring = (Latest if history.mode == "latest" else Stream)(self.forgotten_to)
+        if before is not None:  # its rule has changed: what was kept by the other one is gone
+            ring.last = ring.evicted_to = before.last
+            self.cost -= before.cost
+            self._kept.pop(channel, None)
+        elif len(self._rings) >= self._most_channels:
+            self._drop(next(iter(self._rings)))
+            ring.evicted_to = self.forgotten_to
+        self._rings[channel] = ring
+        return ring
+
+    def _drop(self, channel: str) -> None:
+        ring = self._rings.pop(channel)
+        self._kept.pop(channel, None)
+        self.cost -= ring.cost
+        self.forgotten_to = max(self.forgotten_to, ring.last)
+
+    def _expire(self, channel: str, ring: Ring, now: float) -> None:
+        before = ring.cost
+        ring.expire(now)
+        self._settle(channel, ring, before)
+
+    def _settle(self, channel: str, ring: Ring, before: int) -> None:
+        """Count what a ring has gained or lost."""
+        after = ring.cost
+        self.cost += after - before
+        if not before:
+            if after:
+                self._kept[channel] = ring
+        elif not after:
+            del self._kept[channel]
+
+    def _shrink(self) -> None:
+        """Come below the bound: each channel in turn loses its oldest."""
+        while self.cost > self._most_cost and self._kept:
+            channel, ring = next(iter(self._kept.items()))
+            self._kept.move_to_end(channel)
+            before = ring.cost
+            ring.evict()
+            self._settle(channel, ring, before)
+
+    def _forget_ids(self, now: float) -> None:
+        ids = self._ids
+        while ids:
+            _, at = next(iter(ids.values()))
+            if at + REMEMBERED > now and len(ids) < self._most_ids:
+                return
+            ids.popitem(last=False)

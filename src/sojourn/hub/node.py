@@ -1,0 +1,264 @@
+"""A hub's part of this process: its members, by id and by user, and what its engine tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from sojourn.clock import Clock, SystemClock
+from sojourn.hub.backlog import Backlog
+from sojourn.hub.cursor import Cursor
+from sojourn.hub.engine import Engine, Present
+from sojourn.hub.member import Member
+from sojourn.hub.patterns import Patterns
+from sojourn.hub.presence import Presences
+from sojourn.hub.publication import Kind, Publication
+from sojourn.hub.resume import Joins
+from sojourn.hub.rules import Channel
+from sojourn.hub.stats import Stats
+from sojourn.hub.topic import Topic
+from sojourn.hub.topics import Topics
+from sojourn.hub.turn import Turn
+from sojourn.scopes.failures import WORK
+from sojourn.scopes.spawn import begin
+
+__all__ = ["Node"]
+
+
+class _Order(msgspec.Struct, array_like=True, omit_defaults=True):
+    """What one node asks of all others."""
+
+    user: str = ""
+    member: str = ""
+    kind: str = ""
+    data: bytes = b""
+    code: int = 0
+    detail: str = ""
+
+
+class Node:
+    """The members of one hub in one process. It is its engine's receiver.
+
+    Args:
+        engine: Where order, history and presence are.
+        rules: What holds for which channel.
+        clock: Times what waits.
+
+    Attributes:
+        stats: The numbers.
+        members: All of them, by id.
+        context: In which the hub's own callbacks run: nobody's request.
+    """
+
+    def __init__(self, engine: Engine, rules: Patterns[Channel], stats: Stats, clock: Clock | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.context = Context()
+        work = WORK.get(None)
+        if work is not None:
+            self.context.run(WORK.set, work)
+        self.engine = engine
+        self.stats = stats
+        self.now: Callable[[], float] = (clock or SystemClock()).monotonic
+        self.members: dict[str, Member] = {}
+        self._users: dict[str, dict[Member, None]] = {}
+        self._name = secrets.token_hex(4)
+        self._numbers = count(1)
+        self.turn = Turn(self.loop, self.context)
+        self.topics = Topics(engine, rules, self.turn, self.begin, stats)
+        self.topics.gap = self._gap
+        self.joins = Joins(engine, self.topics, self.turn, stats)
+        self.joins.snapshot = self._no_snapshot
+        self.presences = Presences(engine, self.begin, self._push_presence, stats)
+        self.backlog = Backlog(self.loop, self.context, self.now, stats)
+        #: Called when the engine is away, and with None when it is back.
+        self.engine_is: Callable[[Exception | None], None] = lambda error: None
+        #: Called with a member that is about to be closed because the server stops, its close code and the reason.
+        self.bye: Callable[[Member, int, str], None] = lambda member, code, reason: None
+        #: Called with a member that has left.
+        self.left: Callable[[Member], None] = lambda member: None
+
+    def begin(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Make a task of the hub's own."""
+        self.context.run(begin, coroutine, name, self.context.copy(), "the hub")
+
+    async def pause(self, seconds: float) -> None:
+        """Wait. Cancel: safe."""
+        pause = self.loop.create_future()
+        timer = self.loop.call_later(seconds, pause.cancel)
+        try:
+            await asyncio.wait((pause,))
+        finally:
+            timer.cancel()
+
+    def new_id(self) -> str:
+        """An id for a member, unique over all nodes."""
+        return f"{self._name}-{next(self._numbers)}"
+
+    # Members
+
+    def admit(self, member: Member) -> None:
+        """It is a member from now on."""
+        self.members[member.id] = member
+        if member.user:
+            self._users.setdefault(member.user, {})[member] = None
+        self.stats.members[member.transport] += 1
+
+    def gone(self, member: Member) -> None:
+        """It is a member no more. Calling it again does nothing."""
+        if member.over:
+            return
+        member.over = True
+        if self.members.pop(member.id, None) is None:
+            return  # it was never let in
+        mine = self._users.get(member.user)
+        if mine is not None:
+            mine.pop(member, None)
+            if not mine:
+                del self._users[member.user]
+        for channel in list(member.topics):
+            self.leave(member, channel)
+        member.dropped()
+        if member.suspect:
+            self.stats.suspect -= 1
+        self.stats.members[member.transport] -= 1
+        self.left(member)
+
+    def leave(self, member: Member, channel: str) -> bool:
+        """Take a member out of a channel. Returns whether it was in it."""
+        topic = member.topics.pop(channel, None)
+        if topic is None:
+            return False
+        self.turn.flush()
+        member.forsake(topic)
+        topic.full.discard(member)
+        if member.waiting is not None:
+            member.waiting.forget(channel)
+        self.presences.leave(topic, member)
+        member.infos.pop(channel, None)
+        self.topics.release(topic)
+        return True
+
+    def of_user(self, user: str) -> list[Member]:
+        """The members of a user in this process."""
+        return list(self._users.get(user, ()))
+
+    @property
+    def users(self) -> int:
+        """How many users have members in this process."""
+        return len(self._users)
+
+    def doubts(self, member: Member, suspect: bool) -> None:
+        """The heartbeat has changed its mind about a member."""
+        if member.over or suspect is member.suspect:
+            return
+        member.suspect = suspect
+        self.stats.suspect += 1 if suspect else -1
+        for topic in member.topics.values():
+            if topic.roll is not None:
+                self.presences.enter(topic, member, member.infos.get(topic.channel))
+
+    def say_bye(self, member: Member, code: int, reason: str) -> None:
+        """The server is about to close a member because it stops."""
+        self.bye(member, code, reason)
+
+    # From and to other nodes
+
+    def find(self, user: str, member: str) -> list[Member]:
+        """Members of this process: all of a user, or one, or that one if it is the user's."""
+        if not member:
+            return self.of_user(user) if user else []
+        found = self.members.get(member)
+        return [found] if found is not None and (not user or found.user == user) else []
+
+    def send(self, members: Sequence[Member], kind: Kind, data: bytes) -> Publication:
+        """Send something to members of this process, in no channel."""
+        publication = Publication("", "", 0, 0, kind, data)
+        self.turn.flush()
+        for member in members:
+            member.deliver((publication,))
+        return publication
+
+    def end(self, members: Sequence[Member], code: int, detail: str) -> int:
+        """End members of this process. Returns how many."""
+        for member in members:
+            self.bye(member, code, detail)
+            member.end(code, detail)
+            self.stats.closed(code)
+        return len(members)
+
+    async def send_elsewhere(self, user: str, member: str, kind: Kind, data: bytes) -> None:
+        """Send something to members of other nodes."""
+        await self.engine.tell(msgspec.msgpack.encode(_Order(user, member, kind.value, data)))
+
+    async def end_elsewhere(self, user: str, member: str, code: int, detail: str) -> None:
+        """End members of other nodes."""
+        await self.engine.tell(msgspec.msgpack.encode(_Order(user, member, code=code, detail=detail)))
+
+    # The engine's receiver
+
+    def deliver(self, publication: Publication) -> None:
+        """Something was published."""
+        self.topics.deliver(publication)
+
+    def lost(self, channels: Sequence[str] | None) -> None:
+        """Publications may be missing."""
+        self.topics.lost(channels)
+
+    def told(self, data: bytes) -> None:
+        """Another node asks something of all."""
+        try:
+            order = msgspec.msgpack.decode(data, type=_Order)
+        except msgspec.MsgspecError:
+            return  # of another version of the hub, which asks for what this one can't do
+        members = self.find(order.user, order.member)
+        if order.code:
+            self.end(members, order.code, order.detail)
+        elif members:
+            self.send(members, Kind(order.kind), order.data)
+
+    def changed(self, channel: str, came: Sequence[Present], left: Sequence[str]) -> None:
+        """Members of other nodes came, and left."""
+        topic = self.topics.get(channel)
+        if topic is not None:
+            self.presences.changed(topic, came, left)
+
+    def away(self, error: Exception | None) -> None:
+        """The engine can't be reached, or can again."""
+        now = self.now()
+        if error is None:
+            self.stats.engine_back(now)
+            self.presences.back()
+        else:
+            self.stats.engine_gone(now)
+        self.engine_is(error)
+
+    # What members are told
+
+    def _gap(self, topic: Topic, cursor: Cursor) -> None:
+        for member in topic.members():
+            self.stats.gaps += 1
+            member.hold_gap(topic, cursor)
+
+    def _push_presence(self, topic: Topic, came: Sequence[Present], left: Sequence[str]) -> None:
+        encoded: dict[Any, bytes | None] = {}
+        for member in topic.members():
+            form = member.form
+            if form not in encoded:
+                encoded[form] = form.presence(topic.channel, came, left)
+            data = encoded[form]
+            if data is not None:
+                member.control(data)
+
+    async def _no_snapshot(self, topic: Topic) -> Publication | None:
+        return None
+
+    def stop(self) -> None:
+        """Nothing of the hub's own runs any more."""
+        self.presences.stop()
+        self.backlog.stop()

@@ -1,0 +1,103 @@
+"""The other end of a WebSocket, as ASGI or Starlette gives it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol, cast
+
+from sojourn.errors import ConfigError
+from sojourn.typing import Message, Receive, Scope, Send
+
+__all__ = ["Peer", "peer_of"]
+
+_DENIAL: Final = "websocket.http.response"
+
+
+class _Starlette(Protocol):
+    """The WebSocket of Starlette and FastAPI, which keeps account of what was sent."""
+
+    scope: Scope
+
+    async def accept(self, subprotocol: str | None = None) -> None: ...
+    async def receive(self) -> Message: ...
+    async def send(self, message: Message) -> None: ...
+
+
+class Peer:
+    """Sends and receives the messages of ASGI.
+
+    Args:
+        scope: Of the WebSocket.
+        receive: Of ASGI.
+        send: Of ASGI.
+        framework: Starlette's object, when there is one; everything goes through it then.
+    """
+
+    __slots__ = ("_framework", "_receive", "_send", "_told", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, framework: _Starlette | None = None) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self._framework = framework
+        self._told = framework is not None
+
+    async def accept(self, subprotocol: str | None) -> None:
+        """Accept it."""
+        if self._framework is not None:
+            await self._framework.accept(subprotocol)
+            return
+        await self._connected()
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
+
+    async def deny(self, status: int, detail: str, retry_after: float | None = None) -> None:
+        """Refuse it, with a status of HTTP where the server can do that (ASGI, websocket denial response)."""
+        if self._framework is not None:
+            await self._framework.receive()
+        else:
+            await self._connected()
+        if _DENIAL not in (self.scope.get("extensions") or {}):
+            await self._send({"type": "websocket.close", "code": 1008, "reason": detail})
+            return
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        if retry_after is not None:
+            headers.append((b"retry-after", b"%d" % max(1, round(retry_after))))
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        await self._send({"type": f"{_DENIAL}.start", "status": status, "headers": headers})
+        await self._send({"type": f"{_DENIAL}.body", "body": detail.encode()})
+
+    async def receive(self) -> Message:
+        """What comes next. Cancel: as the server's own."""
+        return await (self._receive if self._framework is None else self._framework.receive)()
+
+    async def send(self, data: str | bytes) -> None:
+        """Send a message."""
+        key = "text" if isinstance(data, str) else "bytes"
+        await (self._send if self._framework is None else self._framework.send)({"type": "websocket.send", key: data})
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close it."""
+        message = {"type": "websocket.close", "code": code, "reason": reason}
+        await (self._send if self._framework is None else self._framework.send)(message)
+
+    async def _connected(self) -> None:
+        if not self._told:
+            self._told = True
+            await self._receive()  # websocket.connect
+
+
+def peer_of(websocket: Any) -> Peer:
+    """The peer of what a handler was given.
+
+    Args:
+        websocket: The WebSocket object of Starlette or FastAPI, or (scope, receive, send).
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if isinstance(websocket, tuple) and len(websocket) == 3:
+        return Peer(*websocket)
+    if all(hasattr(websocket, name) for name in ("scope", "accept", "receive", "send")):
+        inner = cast(Send, getattr(websocket, "_send", websocket.send))
+        return Peer(websocket.scope, websocket.receive, inner, websocket)
+    raise ConfigError(f"a WebSocket of Starlette, or (scope, receive, send), not {type(websocket).__name__}")

@@ -1,0 +1,1 @@
+"""The hub's engine in Redis or Valkey: one order and one history for all nodes."""

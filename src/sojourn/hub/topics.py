@@ -1,0 +1,238 @@
+"""The channels of this node: subscribed while somebody is in them, delivered in order, repaired after a loss."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from sojourn.errors import AccessDenied, EngineUnavailable
+from sojourn.hub.cursor import Cursor
+from sojourn.hub.engine import Engine, Page
+from sojourn.hub.patterns import Patterns, valid
+from sojourn.hub.publication import Publication
+from sojourn.hub.rules import Channel
+from sojourn.hub.topic import Topic
+from sojourn.hub.turn import Turn
+
+if TYPE_CHECKING:
+    from sojourn.hub.stats import Stats
+
+__all__ = ["PAGE", "Begin", "Topics"]
+
+Begin = Callable[[Coroutine[Any, Any, None], str], object]
+
+#: Publications that are read from history at a time.
+PAGE: Final = 500
+#: Seconds for which a channel without members stays subscribed: clients that lose their connection come back to it.
+_LINGER: Final = 5.0
+#: Seconds before history is asked again when it could not be read.
+_AGAIN: Final = 0.5
+#: Publications that may come while a topic repairs itself; with more it is behind anyway, and reads them instead.
+_HELD: Final = 10_000
+
+
+class Topics:
+    """What this node is subscribed to.
+
+    Args:
+        engine: Where order and history are.
+        rules: What holds for which channel.
+        turn: Where publications are gathered.
+        begin: Makes a task of a coroutine, with a name.
+        stats: Counted here.
+
+    Attributes:
+        gap: Called with a topic and a place when something before that place can't be had any more.
+        place: Number of the last publication that has come to this node, in any channel.
+        epoch: The life of the store that it counts in; "" before the first.
+    """
+
+    def __init__(self, engine: Engine, rules: Patterns[Channel], turn: Turn, begin: Begin, stats: Stats) -> None:
+        self._engine = engine
+        self._rules = rules
+        self._turn = turn
+        self._begin = begin
+        self._stats = stats
+        self._all: dict[str, Topic] = {}
+        self._opening: dict[str, asyncio.Future[Topic]] = {}
+        self._loop = asyncio.get_running_loop()
+        self.gap: Callable[[Topic, Cursor], None] = lambda topic, cursor: None
+        self.place = 0
+        self.epoch = ""
+        #: Who waits for a publication to come.
+        self._reaching: list[asyncio.Future[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def get(self, channel: str) -> Topic | None:
+        """A channel that somebody here is in."""
+        return self._all.get(channel)
+
+    def all(self) -> list[Topic]:
+        """All channels that are subscribed."""
+        return list(self._all.values())
+
+    def rule(self, channel: str) -> tuple[Channel, dict[str, str]]:
+        """What holds for a channel, and what its name says.
+
+        Raises:
+            AccessDenied: There is no such channel.
+        """
+        found = self._rules.find(channel) if valid(channel) else None
+        if found is None:
+            raise AccessDenied("", f"there is no channel {channel[:80]!r}")
+        return found
+
+    def covered(self, topic: Topic) -> Cursor:
+        """Nothing of a topic up to this place is still to come: all that comes to the node comes in order."""
+        if topic.held is None and topic.epoch == self.epoch and self.place > topic.seq:
+            return Cursor(topic.epoch, self.place)
+        return Cursor(topic.epoch, topic.seq)
+
+    async def open(self, channel: str) -> Topic:
+        """Hold a channel, subscribed; to be given back by :meth:`release`.
+
+        Raises:
+            AccessDenied: There is no such channel.
+            EngineUnavailable: It can't be subscribed.
+
+        Cancel: safe; it is not held then.
+        """
+        while True:
+            topic = self._all.get(channel)
+            if topic is not None:
+                topic.users += 1
+                return topic
+            opening = self._opening.get(channel)
+            if opening is not None:
+                await asyncio.wait((opening,))
+                if not opening.cancelled() and (error := opening.exception()) is not None:
+                    raise error
+                continue
+            rule, params = self.rule(channel)
+            self._opening[channel] = opening = self._loop.create_future()
+            try:
+                place = await self._engine.subscribe(channel)
+            except BaseException as error:
+                if isinstance(error, EngineUnavailable):
+                    opening.set_exception(error)
+                    opening.exception()  # nobody else may have asked
+                else:
+                    opening.cancel()
+                raise
+            finally:
+                del self._opening[channel]
+            topic = self._all[channel] = Topic(channel, rule, params, place)
+            opening.set_result(topic)
+
+    def release(self, topic: Topic) -> None:
+        """Hold it no more."""
+        topic.users -= 1
+        if not topic.users:
+            self._loop.call_later(_LINGER, self._forget, topic)
+
+    def _forget(self, topic: Topic) -> None:
+        if not topic.users and self._all.get(topic.channel) is topic:
+            del self._all[topic.channel]
+            self._begin(self._unsubscribe(topic.channel), f"hub unsubscribe {topic.channel}")
+
+    async def _unsubscribe(self, channel: str) -> None:
+        try:
+            await self._engine.unsubscribe(channel)
+        except EngineUnavailable:
+            return  # with its connection its subscriptions are gone as well
+        if channel in self._all or channel in self._opening:
+            await self._engine.subscribe(channel)  # somebody came in between
+
+    async def reached(self, topic: Topic, cursor: Cursor) -> None:
+        """Wait until a publication has come to this node.
+
+        Cancel: safe.
+        """
+        while topic.epoch == cursor.epoch and topic.seq < cursor.seq:
+            reached = self._loop.create_future()
+            self._reaching.append(reached)
+            await reached
+
+    # Publications
+
+    def deliver(self, publication: Publication) -> None:
+        """One has come."""
+        topic = self._all.get(publication.channel)
+        if publication.epoch == self.epoch:
+            if publication.seq > self.place:
+                self.place = publication.seq
+        else:
+            self.epoch, self.place = publication.epoch, publication.seq
+        if topic is None:
+            return
+        if topic.held is not None:
+            if len(topic.held) < _HELD:
+                topic.held.append(publication)
+            return
+        if publication.epoch != topic.epoch or publication.prev > topic.seq:
+            self._stats.holes += 1
+            self.repair(topic, publication)
+        elif publication.seq > topic.seq:
+            topic.seq = publication.seq
+            self._turn.add(topic, publication)
+            if self._reaching:
+                reaching, self._reaching = self._reaching, []
+                for reached in reaching:
+                    _wake(reached)
+
+    def repair(self, topic: Topic, publication: Publication | None = None) -> None:
+        """Read what may be missing between the topic's place and what comes now."""
+        if topic.held is not None:
+            return
+        topic.held = [] if publication is None else [publication]
+        self._begin(self._repair(topic), f"hub repair {topic.channel}")
+
+    async def _repair(self, topic: Topic) -> None:
+        while topic.held is not None and self._all.get(topic.channel) is topic:
+            since = Cursor(topic.epoch, topic.seq)
+            try:
+                page = await self._engine.history(topic.channel, since, PAGE, topic.rule.history)
+            except EngineUnavailable:
+                await asyncio.wait((self._pause(_AGAIN),))
+                continue
+            self._stats.repositioned += 1
+            self._take_page(topic, page)
+            if not page.more:
+                self._take_held(topic)
+
+    def _pause(self, seconds: float) -> asyncio.Future[None]:
+        pause = self._loop.create_future()
+        self._loop.call_later(seconds, _wake, pause)
+        return pause
+
+    def _take_page(self, topic: Topic, page: Page) -> None:
+        if page.gap:
+            self._turn.flush()
+            first = page.publications[0].prev if page.publications else page.position.seq
+            self.gap(topic, Cursor(page.position.epoch, first))
+        for publication in page.publications:
+            if page.gap or publication.seq > topic.seq or publication.epoch != topic.epoch:
+                self._turn.add(topic, publication)
+        topic.epoch, topic.seq = page.position
+
+    def _take_held(self, topic: Topic) -> None:
+        held, topic.held = topic.held or [], None
+        full = len(held) >= _HELD
+        for publication in held:
+            if publication.seq > topic.seq or publication.epoch != topic.epoch:
+                self.deliver(publication)
+        if full and topic.held is None:
+            self.repair(topic)
+
+    def lost(self, channels: Sequence[str] | None) -> None:
+        """The engine does not know whether everything came."""
+        for topic in self.all() if channels is None else [t for c in channels if (t := self._all.get(c)) is not None]:
+            self.repair(topic)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,1 @@
+"""State that outlives connections, kept in a store, and taken back everywhere at once."""
