@@ -15,7 +15,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parents[1] / "src" / "sojourn" / "hub" / "browser"
 TERSER = "terser@5.51.2"
 _OPTIONS = ["--ecma", "2022", "--mangle", "--mangle-props", "regex=/^_/"]
-_COMPRESS = "passes=3,unsafe_arrows=true"
+_COMPRESS = "passes=3"
 _EXPORT = "export function Sojourn("
 
 

@@ -9,17 +9,18 @@ import gc
 import json
 import os
 
+import sojourn
 from bench.apps.fan_asgi import OK_HEADERS, Message, Receive, Send, messages
-from sojourn import Channel, Hub, Limits, MemoryEngine, Outbox, RedisEngine
+from sojourn import Channel, Hub, HubLimits, MemoryEngine, Outbox
 
 #: At most 256 messages wait for one member then; a call has 20.
 LOSSY = Outbox(max_messages=256, on_full="drop_oldest")
 
 redis = os.environ.get("BENCH_REDIS")
 hub = Hub(
-    engine=RedisEngine(redis) if redis else MemoryEngine(),
+    engine=sojourn.RedisEngine(redis) if redis else MemoryEngine(),
     channels=[Channel("fan", public=True, outbox=LOSSY if "BENCH_LOSSY" in os.environ else Outbox())],
-    limits=Limits(connect_rate=None),
+    limits=HubLimits(connect_rate=None),
 )
 sockets = hub.app()
 

@@ -248,6 +248,33 @@ def test_nothing_is_left_after_clearing() -> None:
     assert waiting.push(published(7), rule("drop_oldest"), 1, 0.0) is KEPT
 
 
+def test_what_waited_at_a_mark_has_passed_when_none_of_it_is_left() -> None:
+    waiting, _ = filled(rule("drop_oldest", count=4), up_to=4, channels="ab")
+    mark = waiting.mark
+    assert not waiting.passed(mark)
+    for seq in (5, 6):  # drops a1 and b2, whose notices still stand before the mark
+        waiting.push(published(seq, "ab"[seq % 2]), rule("drop_oldest", count=4), 1, 0.0)
+    waiting.take(1)
+    assert not waiting.passed(mark)
+    waiting.forget("b")
+    waiting.forget("a")
+    assert waiting.passed(mark)
+    waiting.push(published(7), rule("drop_oldest"), 1, 0.0)
+    assert waiting.passed(mark)
+    assert not waiting.passed(waiting.mark)
+    waiting.clear()
+    assert waiting.passed(waiting.mark)
+
+
+def test_a_value_that_took_the_place_of_another_is_not_waited_for() -> None:
+    kind = rule("latest")
+    waiting = Waiting()
+    waiting.push(published(1, key="x"), kind, 1, 0.0)
+    mark = waiting.mark
+    waiting.push(published(2, key="x"), kind, 1, 0.0)
+    assert waiting.passed(mark)
+
+
 # Keys
 
 

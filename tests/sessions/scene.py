@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
+import uvicorn
 
-__all__ = ["Socket", "browser", "cookie_of", "endpoint", "open_socket", "play", "until"]
+from tests.databases import free_port
+
+__all__ = ["Socket", "browser", "cookie_of", "endpoint", "open_socket", "play", "under_uvicorn", "until"]
 
 NAME = "__Host-session"
 
@@ -61,6 +65,24 @@ def endpoint(call: Callable[[Any], Any]) -> Any:
         await send({"type": "http.response.body", "body": repr(body).encode()})
 
     return app
+
+
+@contextmanager
+def under_uvicorn(app: Any) -> Iterator[str]:
+    """Serve an application with its lifespan by another server."""
+    config = uvicorn.Config(app, port=free_port(), log_level="error", lifespan="on", ws="websockets-sansio")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        for _ in range(500):
+            if server.started:
+                break
+            threading.Event().wait(0.01)
+        yield f"http://127.0.0.1:{config.port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
 
 
 class Socket:

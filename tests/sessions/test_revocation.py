@@ -27,7 +27,7 @@ from sojourn.sessions.sqlite import SqliteSessions
 from sojourn.sessions.store import SessionStore
 from tests.databases import RedisServer
 from tests.examples.serving import serving
-from tests.guards.rates.test_middleware import under_uvicorn
+from tests.sessions.scene import under_uvicorn
 
 _numbers = itertools.count()
 Servers = tuple[Any, Any]
@@ -36,9 +36,10 @@ Servers = tuple[Any, Any]
 class Scene:
     """Two nodes with the same sessions."""
 
-    def __init__(self, first: str, second: str, nodes: list[Sessions]) -> None:
-        self.urls = (first, second)
+    def __init__(self, urls: list[str], nodes: list[Sessions], stack: ExitStack) -> None:
+        self.urls = urls
         self.nodes = nodes
+        self._stack = stack
 
     def login(self, user: str) -> httpx.Cookies:
         """Log in at the first node."""
@@ -47,10 +48,11 @@ class Scene:
         return answer.cookies
 
     def socket(self, node: int, cookies: httpx.Cookies) -> ClientConnection:
-        """Open a WebSocket at a node, and hear who it thinks we are."""
+        """Open a WebSocket at a node."""
         header = {"cookie": f"session={cookies['session']}"}
-        socket = connect(self.urls[node].replace("http", "ws", 1) + "/ws", additional_headers=header)
-        assert socket.recv(timeout=5) == cookies["session"][:0] + "hello"
+        opening = connect(self.urls[node].replace("http", "ws", 1) + "/ws", additional_headers=header)
+        socket: ClientConnection = self._stack.enter_context(opening)
+        assert socket.recv(timeout=5) == "hello"
         return socket
 
 
@@ -112,7 +114,8 @@ def running(store: Callable[[], SessionStore], servers: Servers) -> Iterator[Sce
     nodes = [application(store()) for _ in servers]
     with ExitStack() as stack:
         urls = [stack.enter_context(server(node)) for server, node in zip(servers, nodes, strict=True)]
-        yield Scene(urls[0], urls[1], nodes)
+        with ExitStack() as sockets:
+            yield Scene(urls, nodes, sockets)
 
 
 def code_within(socket: ClientConnection, seconds: float) -> int | None:
@@ -186,8 +189,11 @@ async def _content(store: SessionStore, key: str) -> bytes:
 
 
 def test_a_server_with_open_sockets_stops_and_leaves_nothing(store: Callable[[], SessionStore]) -> None:
-    with running(store, (serving, serving)) as scene:
-        ann = scene.login("ann")
-        sockets = [scene.socket(node, ann) for node in (0, 1)]
-    assert [code_within(socket, 5.0) for socket in sockets] == [1012, 1012]
-    assert [node.open for node in scene.nodes] == [0, 0]
+    node = application(store())
+    with ExitStack() as stack:
+        with serving(node) as url:
+            scene = Scene([url], [node], stack)
+            socket = scene.socket(0, scene.login("ann"))
+            assert node.open == 1
+        assert code_within(socket, 5.0) == 1012
+    assert node.open == 0

@@ -23,6 +23,7 @@ _LOOK: Final = 0.5
 #: Part of the limit below which publishers go on that had to wait for it.
 _LOW: Final = 0.75
 _KEPT: Final = Verdict.KEPT
+_DROPPED: Final = Verdict.DROPPED
 
 
 class Backlog:
@@ -66,9 +67,13 @@ class Backlog:
             self._behind[member] = False
             if self._timer is None:
                 self._timer = self._loop.call_later(_LOOK, self._look, context=self._context)
-        before = waiting.bytes
-        verdict = waiting.push(publication, self.unicast if topic is None else topic.rule.outbox, size, self._now())
+        rule = self.unicast if topic is None else topic.rule.outbox
+        before, dropped = waiting.bytes, waiting.dropped
+        verdict = waiting.push(publication, rule, size, self._now())
         self._stats.wait(waiting.bytes - before)
+        if verdict is _DROPPED:
+            policy = rule.on_full if rule.on_full in self._stats.dropped else "drop_oldest"
+            self._stats.dropped[policy] += waiting.dropped - dropped
         return verdict is _KEPT or self._judge(member, verdict, topic)
 
     def took(self, member: Member, waiting: Waiting, before: int) -> None:
@@ -87,6 +92,7 @@ class Backlog:
         if waiting is not None:
             self._stats.wait(-waiting.bytes)
             self._stats.conflated += waiting.conflated
+            waiting.clear()
         if self._behind.pop(member, False):
             self._stats.slow -= 1
         self._let_publish(member)
@@ -102,9 +108,6 @@ class Backlog:
             return False
         if verdict is Verdict.BLOCK and topic is not None:
             topic.full.add(member)
-        elif verdict is Verdict.DROPPED:
-            policy = "drop_oldest" if topic is None else topic.rule.outbox.on_full
-            self._stats.dropped[policy if policy in self._stats.dropped else "drop_oldest"] += 1
         waiting = member.waiting
         if waiting is not None and waiting.slow and not self._behind.get(member):
             self._behind[member] = True
@@ -122,9 +125,10 @@ class Backlog:
                 self._behind[member] = waiting.slow
                 self._stats.slow += 1 if waiting.slow else -1
             if waiting.next_expiry <= now:
-                before = waiting.bytes
+                before, dropped = waiting.bytes, waiting.dropped
                 verdict = waiting.expire(now)
                 self._stats.wait(waiting.bytes - before)
+                self._stats.dropped["drop_oldest"] += waiting.dropped - dropped
                 if verdict is not _KEPT:
                     self._judge(member, verdict, None)
         self._timer = self._loop.call_later(_LOOK, self._look, context=self._context) if self._behind else None

@@ -146,6 +146,8 @@ class Commands:
     async def _publish(self, pub: wire.Pub) -> wire.Published:
         await self._require(pub.ch, "publish")
         data: Any = pub.b if isinstance(pub.b, bytes) else pub.d
+        if isinstance(data, msgspec.Raw) and bytes(data).startswith(b'"'):
+            data = msgspec.json.decode(data)  # text, which other forms send without quotes
         sent = await self._hub.publish(
             pub.ch, data, key=pub.key, id=f"{self.identity.user}/{pub.uid}" if pub.uid else ""
         )

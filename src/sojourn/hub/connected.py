@@ -220,6 +220,11 @@ class Connected:
             member.node.gone(member)
             return None
         self._hub.alive(member)
+        if self._v1 and member.node.now() - member.spoken_at >= self._hub.ping.every:
+            # Pings follow the client's silence, and it is not silent: it must hear something of us all the same.
+            ping = member.form.ping()
+            if ping is not None:
+                member.control(ping)
         return message
 
     async def _raced(self, member: PulledMember) -> Message | None:

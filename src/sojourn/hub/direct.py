@@ -54,6 +54,10 @@ class DirectMember(Member):
         self.last_message = connection.runtime.ticker.now
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def spoken_at(self) -> float:
+        return self.node.now() - (self.connection.runtime.ticker.now - self.last_message)
+
     # What the node does with it
 
     def deliver(self, publications: Sequence[Publication]) -> None:

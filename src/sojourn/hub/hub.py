@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from sojourn.asgi.server_control import CURRENT_SERVER
 from sojourn.errors import ClientDisconnected, ConfigError, DeadlineExceeded, EngineUnavailable, HubFull
 from sojourn.hub.access import Access, Action, Asker, Authorizer
 from sojourn.hub.app import HubApp
@@ -49,12 +50,15 @@ class Sent(NamedTuple):
         receivers: Members of this process in its channel.
         repeated: Whether its id had been published before, and nothing was published now.
         written: Whether it was handed to the connections of all of them; None when that was not awaited.
+        stored: Whether the engine has it. While the engine is away the members of this process get it all the same
+            (``Channel.while_away``), without a number; the others get it when the engine is back.
     """
 
     cursor: Cursor
     receivers: int
     repeated: bool = False
     written: bool | None = None
+    stored: bool = True
 
 
 class Hub:
@@ -117,7 +121,7 @@ class Hub:
         self._view = View(name, self.engine, self._stats)
         self._quiet: Quiet | None = None
         self._node: Node | None = None
-        self._starting: asyncio.Future[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._met: Hubs | None = None
         self._ended = False
 
@@ -182,22 +186,29 @@ class Hub:
                 await asyncio.wait((self._starting,))
                 node = self._node
                 continue
-            self._starting = asyncio.get_running_loop().create_future()
-            try:
-                node = Node(self.engine, self._rules, self._stats)
-                node.backlog.unicast = self._outbox
-                node.joins.snapshot = self._snapshot
-                node.bye = self._bye
-                node.left = self.door.leave
-                await self.engine.start(node)
-                self._node = self._view.node = node
-                self._quiet = Quiet(node, self.ping)
-            finally:
-                self._starting.set_result(None)
-                self._starting = None
+            node = Node(self.engine, self._rules, self._stats)
+            # Not in the context of whoever comes first: its deadline is not the engine's.
+            self._starting = starting = node.launch(self._begin(node), "hub start")
+            await asyncio.wait((starting,))
+            starting.result()
         if node.loop is not asyncio.get_running_loop():
             raise RuntimeError("the hub runs in another event loop: each process has one loop for it")
         return node
+
+    async def _begin(self, node: Node) -> None:
+        try:
+            node.backlog.unicast = self._outbox
+            node.joins.snapshot = self._snapshot
+            node.bye = self._bye
+            node.left = self.door.leave
+            await self.engine.start(node)
+            self._node = self._view.node = node
+            self._quiet = Quiet(node, self.ping)
+            server = CURRENT_SERVER.get(None)
+            if server is not None:
+                server.on_drain(node.presences.farewell, phase="persist", name=f"hub {self.name}")
+        finally:
+            self._starting = None
 
     async def aclose(self) -> None:
         """End: members are sent away, to come back elsewhere, and the engine ends.
@@ -209,6 +220,7 @@ class Hub:
         if node is None:
             return
         node.end(list(node.members.values()), 1012, "the hub ends")
+        await node.presences.farewell()
         node.stop()
         if self._quiet is not None:
             self._quiet.stop()
@@ -353,17 +365,36 @@ class Hub:
         node = self._node or await self.start()
         rule, _ = node.topics.rule(channel)
         kind, payload = payload_of(data)
+        asked = Publish(channel, kind, payload, rule.history, key, id)
         topic = node.topics.get(channel)
         if (topic is not None and topic.full) or self._stats.buffered > (self.limits.buffered or self._stats.buffered):
             await self._room(node, topic)
-        published = await self.engine.publish(Publish(channel, kind, payload, rule.history, key, id))
         self._stats.published += 1
+        if rule.while_away == "local" and node.outage.lasts:
+            return self._publish_here(node, asked, EngineUnavailable("it has not caught up"))
+        try:
+            published = await self.engine.publish(asked)
+        except EngineUnavailable as error:
+            if rule.while_away == "refuse":
+                raise
+            return self._publish_here(node, asked, error)
         topic = node.topics.get(channel)
         receivers = 0 if topic is None else topic.size
         outcome = None
         if written is not None:
             outcome = topic is None or await self._written(node, topic, published.cursor, written)
         return Sent(published.cursor, receivers, published.repeated, outcome)
+
+    def _publish_here(self, node: Node, asked: Publish, error: EngineUnavailable) -> Sent:
+        """The engine is away: this node's members get it now, and it is stored later."""
+        if not node.outage.keep(asked):
+            raise error
+        topic = node.topics.get(asked.channel)
+        place = Cursor(node.topics.epoch, node.topics.place)
+        if topic is None:
+            return Sent(place, 0, stored=False)
+        node.turn.add(topic, Publication(asked.channel, topic.epoch, 0, 0, asked.kind, asked.data, asked.key))
+        return Sent(place, topic.size, stored=False)
 
     async def send(self, data: Any, *, user: str = "", member: str = "", written: float | None = None) -> int:
         """Send to one user, over all its connections on all nodes, or to one connection. It is in no history.

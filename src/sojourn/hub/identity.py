@@ -48,7 +48,9 @@ class Caller:
 
     def __init__(self, scope: Scope, token: str = "") -> None:
         self.scope = scope
-        self.query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
+        self.query: dict[str, str] = dict(
+            parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        )
         self._headers: dict[str, str] | None = None
         self.token = token or self._token()
 

@@ -21,7 +21,7 @@ class Refused(NamedTuple):
     """Why somebody can't come in.
 
     Attributes:
-        limit: The limit that was reached, as it is named in :class:`~sojourn.hub.rules.Limits`.
+        limit: The limit that was reached, as it is named in :class:`~sojourn.hub.rules.HubLimits`.
         status: HTTP status, before the connection was accepted: 429 is about this client, 503 about all.
         code: Close code, after it was accepted.
         detail: For the client.
@@ -81,17 +81,13 @@ class Doors:
         """Let somebody in and count it, unless others have taken the room meanwhile; :meth:`leave` must follow."""
         refused = self._room() or self._address(address) or self.user(user)
         if refused is None:
-            self.enter(address, user)
+            self.total += 1
+            _more(self._addresses, client_key(address))
+            _more(self._users, user)
         return refused
 
-    def enter(self, address: str, user: str) -> None:
-        """Somebody is in; nothing is asked. :meth:`leave` must follow, with the same arguments."""
-        self.total += 1
-        _more(self._addresses, client_key(address))
-        _more(self._users, user)
-
     def leave(self, address: str, user: str) -> None:
-        """Somebody who was in is not any more."""
+        """Somebody who was let in, with the same arguments, is not in any more."""
         self.total -= 1
         _less(self._addresses, client_key(address))
         _less(self._users, user)

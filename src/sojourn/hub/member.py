@@ -44,7 +44,6 @@ class Member(ABC):
 
     __slots__ = (
         "__weakref__",
-        "_out",
         "_took",
         "address",
         "form",
@@ -76,14 +75,17 @@ class Member(ABC):
         self.over = False
         self.sent = 0
         self.suspect = False
-        #: How much has been taken of what waited, publications and notices.
-        self._out = 0
         self._took: asyncio.Future[None] | None = None
 
     @property
     def user(self) -> str:
         """Who it is; "" for nobody in particular."""
         return self.identity.user
+
+    @property
+    @abstractmethod
+    def spoken_at(self) -> float:
+        """When something was written to it last, in seconds of the hub's time."""
 
     @property
     def buffered(self) -> int:
@@ -106,7 +108,9 @@ class Member(ABC):
         if self.waiting is None:
             self.control(data)
         else:
-            self.hold((state,))
+            behind = Publication(topic.channel, state.epoch, 0, 0, state.kind, state.data)
+            behind.forms[self.form] = data  # in its place behind what waits
+            self.hold((behind,))
 
     @abstractmethod
     def end(self, code: int, detail: str) -> None:
@@ -139,10 +143,9 @@ class Member(ABC):
         waiting = self.waiting
         if waiting is None:
             return not self.over
-        # It is a queue: what waits now is out when so many are out.
-        until = self._out + waiting.count + waiting.dropped + waiting.conflated
+        mark = waiting.mark
         while not self.over and self.waiting is waiting:
-            if self._out + waiting.dropped + waiting.conflated >= until:
+            if waiting.passed(mark):
                 return True
             await self._progress()
         return not self.over
@@ -181,7 +184,6 @@ class Member(ABC):
         before = waiting.bytes
         found = []
         for item in waiting.take(room):
-            self._out += 1
             if isinstance(item, Publication):
                 found.append(self.form.of(item))
                 self.sent += 1

@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 
+from sojourn.asgi.server_control import CURRENT_SERVER
 from sojourn.clock import Clock, SystemClock
 from sojourn.hub.backlog import Backlog
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine, Present
 from sojourn.hub.member import Member
+from sojourn.hub.outage import Outage
 from sojourn.hub.patterns import Patterns
 from sojourn.hub.presence import Presences
 from sojourn.hub.publication import Kind, Publication
@@ -27,6 +29,7 @@ from sojourn.hub.topics import Topics
 from sojourn.hub.turn import Turn
 from sojourn.scopes.failures import WORK
 from sojourn.scopes.spawn import begin
+from sojourn.scopes.work import launch
 
 __all__ = ["Node"]
 
@@ -62,6 +65,9 @@ class Node:
         work = WORK.get(None)
         if work is not None:
             self.context.run(WORK.set, work)
+        server = CURRENT_SERVER.get(None)
+        if server is not None:
+            self.context.run(CURRENT_SERVER.set, server)
         self.engine = engine
         self.stats = stats
         self.now: Callable[[], float] = (clock or SystemClock()).monotonic
@@ -70,11 +76,13 @@ class Node:
         self._name = secrets.token_hex(4)
         self._numbers = count(1)
         self.turn = Turn(self.loop, self.context)
-        self.topics = Topics(engine, rules, self.turn, self.begin, stats)
+        self.topics = Topics(engine, rules, self.turn, self.begin, stats, self.context)
+        self.outage = Outage(engine, self.begin, self.context)
+        self.topics.own = self.outage.own
         self.topics.gap = self._gap
         self.joins = Joins(engine, self.topics, self.turn, stats)
         self.joins.snapshot = self._no_snapshot
-        self.presences = Presences(engine, self.begin, self._push_presence, stats)
+        self.presences = Presences(engine, self.begin, self._push_presence, stats, self.context)
         self.backlog = Backlog(self.loop, self.context, self.now, stats)
         #: Called when the engine is away, and with None when it is back.
         self.engine_is: Callable[[Exception | None], None] = lambda error: None
@@ -85,7 +93,11 @@ class Node:
 
     def begin(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Make a task of the hub's own."""
-        self.context.run(begin, coroutine, name, self.context.copy(), "the hub")
+        self.context.copy().run(begin, coroutine, name, self.context.copy(), "the hub")
+
+    def launch(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Make a task whose failure the caller looks at."""
+        return self.context.copy().run(launch, coroutine, name, self.context.copy())
 
     async def pause(self, seconds: float) -> None:
         """Wait. Cancel: safe."""
@@ -234,6 +246,7 @@ class Node:
         if error is None:
             self.stats.engine_back(now)
             self.presences.back()
+            self.outage.back()
         else:
             self.stats.engine_gone(now)
         self.engine_is(error)
@@ -241,9 +254,18 @@ class Node:
     # What members are told
 
     def _gap(self, topic: Topic, cursor: Cursor) -> None:
-        for member in topic.members():
-            self.stats.gaps += 1
-            member.hold_gap(topic, cursor)
+        """Something of a channel is lost for all its members here."""
+        self.begin(self._tell_gap(topic, cursor, topic.members()), f"hub gap {topic.channel}")
+
+    async def _tell_gap(self, topic: Topic, cursor: Cursor, members: Sequence[Member]) -> None:
+        state = await self.joins.snapshot(topic)
+        for member in members:
+            if not member.over:
+                self.stats.gaps += 1
+                if state is None:
+                    member.hold_gap(topic, cursor)
+                else:
+                    member.deliver_state(topic, state, cursor)
 
     def _push_presence(self, topic: Topic, came: Sequence[Present], left: Sequence[str]) -> None:
         encoded: dict[Any, bytes | None] = {}
@@ -261,4 +283,5 @@ class Node:
     def stop(self) -> None:
         """Nothing of the hub's own runs any more."""
         self.presences.stop()
+        self.outage.stop()
         self.backlog.stop()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from sojourn.errors import EngineUnavailable
@@ -13,6 +14,7 @@ from sojourn.hub.topic import Topic
 if TYPE_CHECKING:
     from sojourn.hub.member import Member
     from sojourn.hub.stats import Stats
+    from sojourn.hub.topics import Begin
 
 __all__ = ["Presences", "Roll"]
 
@@ -46,15 +48,15 @@ class Presences:
         begin: Makes a task of a coroutine, with a name.
         push: Tells the members of a channel here.
         stats: Counted here.
+        context: Of the hub, for what it does later.
     """
 
-    def __init__(
-        self, engine: Engine, begin: Callable[[Coroutine[Any, Any, None], str], object], push: Push, stats: Stats
-    ) -> None:
+    def __init__(self, engine: Engine, begin: Begin, push: Push, stats: Stats, context: Context) -> None:
         self._engine = engine
         self._begin = begin
         self._push = push
         self._stats = stats
+        self._context = context
         self._topics: dict[str, Topic] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -98,6 +100,18 @@ class Presences:
             if topic.roll is not None and topic.roll.here:
                 self._begin(self._tell(topic, list(topic.roll.here.values()), []), "hub presence")
 
+    async def farewell(self) -> None:
+        """This node ends: whoever is still shown as here is so no more, and batches that are due are not waited for.
+
+        Cancel: safe.
+        """
+        for topic in list(self._topics.values()):
+            roll = topic.roll
+            if roll is not None:
+                gone = [*roll.left, *roll.here]
+                roll.left, roll.came = {}, {}
+                await self._tell(topic, [], gone)
+
     def stop(self) -> None:
         """Keep nobody fresh any more."""
         for topic in self._topics.values():
@@ -111,7 +125,7 @@ class Presences:
     def _gather(self, topic: Topic, roll: Roll) -> None:
         rule = topic.rule.presence
         if roll.timer is None and rule is not None:
-            roll.timer = self._loop.call_later(rule.batch, self._batch, topic, roll)
+            roll.timer = self._loop.call_later(rule.batch, self._batch, topic, roll, context=self._context)
 
     def _batch(self, topic: Topic, roll: Roll) -> None:
         came, left = list(roll.came.values()), list(roll.left)
@@ -139,7 +153,7 @@ class Presences:
             pause = (
                 min(topic.rule.presence.ttl for topic in self._topics.values() if topic.rule.presence is not None) / 3
             )
-            self._timer = self._loop.call_later(pause, self._refresh)
+            self._timer = self._loop.call_later(pause, self._refresh, context=self._context)
 
     def _refresh(self) -> None:
         self._timer = None

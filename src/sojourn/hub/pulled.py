@@ -50,6 +50,10 @@ class PulledMember(Member):
         self.heard_at = self.wrote_at = self.since
 
     @property
+    def spoken_at(self) -> float:
+        return self.wrote_at
+
+    @property
     def finished(self) -> asyncio.Future[None]:
         """Done when the member has ended."""
         if self._finished is None:

@@ -40,11 +40,12 @@ class Entry:
         size: Bytes.
         at: Since when, in seconds.
         key: Channel and key, in shares that keep the latest.
+        number: Which of all that ever stood in its queue, from 1.
         before: The one before it in its channel.
         after: The one after it in its channel.
     """
 
-    __slots__ = ("after", "at", "before", "item", "key", "share", "size")
+    __slots__ = ("after", "at", "before", "item", "key", "number", "share", "size")
 
     def __init__(self, item: Publication | Gap, share: Share | None, size: int, at: float) -> None:
         self.item: Publication | Gap | None = item
@@ -52,6 +53,7 @@ class Entry:
         self.size = size
         self.at = at
         self.key: tuple[str, bytes] | None = None
+        self.number = 0
         self.before: Entry | None = None
         self.after: Entry | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.errors import AccessDenied, EngineUnavailable
@@ -41,14 +42,18 @@ class Topics:
         turn: Where publications are gathered.
         begin: Makes a task of a coroutine, with a name.
         stats: Counted here.
+        context: Of the hub, for what it does later.
 
     Attributes:
+        own: Whether the members of this node have had a publication already, from before it was stored.
         gap: Called with a topic and a place when something before that place can't be had any more.
         place: Number of the last publication that has come to this node, in any channel.
         epoch: The life of the store that it counts in; "" before the first.
     """
 
-    def __init__(self, engine: Engine, rules: Patterns[Channel], turn: Turn, begin: Begin, stats: Stats) -> None:
+    def __init__(
+        self, engine: Engine, rules: Patterns[Channel], turn: Turn, begin: Begin, stats: Stats, context: Context
+    ) -> None:
         self._engine = engine
         self._rules = rules
         self._turn = turn
@@ -57,6 +62,8 @@ class Topics:
         self._all: dict[str, Topic] = {}
         self._opening: dict[str, asyncio.Future[Topic]] = {}
         self._loop = asyncio.get_running_loop()
+        self._context = context
+        self.own: Callable[[Publication], bool] = lambda publication: False
         self.gap: Callable[[Topic, Cursor], None] = lambda topic, cursor: None
         self.place = 0
         self.epoch = ""
@@ -131,7 +138,7 @@ class Topics:
         """Hold it no more."""
         topic.users -= 1
         if not topic.users:
-            self._loop.call_later(_LINGER, self._forget, topic)
+            self._loop.call_later(_LINGER, self._forget, topic, context=self._context)
 
     def _forget(self, topic: Topic) -> None:
         if not topic.users and self._all.get(topic.channel) is topic:
@@ -177,7 +184,8 @@ class Topics:
             self.repair(topic, publication)
         elif publication.seq > topic.seq:
             topic.seq = publication.seq
-            self._turn.add(topic, publication)
+            if not self.own(publication):
+                self._turn.add(topic, publication)
             if self._reaching:
                 reaching, self._reaching = self._reaching, []
                 for reached in reaching:
@@ -214,7 +222,8 @@ class Topics:
             first = page.publications[0].prev if page.publications else page.position.seq
             self.gap(topic, Cursor(page.position.epoch, first))
         for publication in page.publications:
-            if page.gap or publication.seq > topic.seq or publication.epoch != topic.epoch:
+            new = page.gap or publication.seq > topic.seq or publication.epoch != topic.epoch
+            if new and not self.own(publication):
                 self._turn.add(topic, publication)
         topic.epoch, topic.seq = page.position
 

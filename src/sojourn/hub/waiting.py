@@ -55,9 +55,10 @@ class Waiting:
         count: Things that wait: publications, and notices of gaps.
         dropped: Publications that were dropped, up to now.
         conflated: Publications whose place was taken by a later one of the same key, up to now.
+        mark: Stands for all that waits now, and has waited before; for :meth:`passed`.
     """
 
-    __slots__ = ("_last", "_line", "_shares", "_total", "bytes", "conflated", "count", "dropped")
+    __slots__ = ("_last", "_line", "_shares", "_total", "bytes", "conflated", "count", "dropped", "mark")
 
     def __init__(self, total: int | None = None) -> None:
         self._total = total
@@ -69,6 +70,7 @@ class Waiting:
         self.count = 0
         self.dropped = 0
         self.conflated = 0
+        self.mark = 0
 
     def push(self, publication: Publication, rule: Outbox, size: int, now: float) -> Verdict:
         """Let a publication wait.
@@ -169,6 +171,11 @@ class Waiting:
         self._last.clear()
         self.bytes = self.count = 0
 
+    def passed(self, mark: int) -> bool:
+        """Whether all that had waited up to a mark was taken, dropped or forgotten, and its notices were taken."""
+        first = self._line.first()
+        return first is None or first.number > mark
+
     def full(self, rule: Outbox) -> bool:
         """Whether the share of a rule has reached its bounds."""
         share = self._shares.get(id(rule))
@@ -229,6 +236,7 @@ class Waiting:
             entry.before = last
         self._last[channel] = entry
         self._line.append(entry)
+        self.mark = entry.number = self.mark + 1
         self.count += 1
 
     def _release(self, entry: Entry) -> None:

@@ -84,7 +84,6 @@ class Sessions:
         self.app = app
         self.store = store_of(store) if isinstance(store, str) else store
         self.lost = 0
-        self._own = isinstance(store, str)
         self._cookie = (cookie or Cookie()).checked()
         self._life = Lifetime(idle, absolute, size)
         self._user_key = user_key
@@ -143,13 +142,14 @@ class Sessions:
         return await self.store.of(user)
 
     async def aclose(self) -> None:
-        """Give back what it holds; done by itself at the end of the lifespan.
+        """Give back what it holds, the store's connections too; done by itself at the end of the lifespan.
+
+        Used again, it begins anew.
 
         Cancel: safe.
         """
         await self._live.aclose()
-        if self._own:
-            await self.store.aclose()
+        await self.store.aclose()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         mark = self._live.mark()

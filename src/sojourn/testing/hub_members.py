@@ -15,7 +15,7 @@ from sojourn.testing.hub_recorder import PATIENCE, Node, expect
 
 __all__ = ["MEMBERS"]
 
-_TTL: Final = 0.6
+_TTL: Final = 0.4
 
 
 def _member(name: str, user: str = "") -> Present:

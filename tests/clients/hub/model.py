@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -162,11 +163,11 @@ class Session:
         return {"ok": {}}
 
     def _pub(self, body: Any) -> Any:
-        uid = body["uid"]
+        uid, data = body["uid"], base64.b64decode(body["b"]) if "b" in body else body["d"]
         repeated = uid in self.hub.uids
         if not repeated:
-            self.hub.published.append(body.get("d", body.get("b")))
-            self.hub.uids[uid] = self.hub.publish(body["ch"], body.get("d", body.get("b")), body.get("key", ""))
+            self.hub.published.append(data)
+            self.hub.uids[uid] = self.hub.publish(body["ch"], data, body.get("key", ""))
         return {"ok": {"pos": self.hub.uids[uid], "repeated": repeated}}
 
     def _who(self, body: Any) -> Any:

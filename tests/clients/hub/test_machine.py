@@ -719,7 +719,7 @@ OPS = (
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 5)), max_size=60))
 def test_across_any_cuts_nothing_is_missing_without_a_word_and_nothing_comes_twice(ops: list[tuple[str, int]]) -> None:
     scene = opened(ModelHub(size=3))

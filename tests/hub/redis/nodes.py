@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import uvloop
+from redis.asyncio import Redis
 
 from sojourn.hub.redis.engine import RedisEngine
 from sojourn.testing.hub_recorder import Node, Recorder
 
-__all__ = ["fresh", "pause", "play", "running"]
+__all__ = ["fresh", "looking", "pause", "play", "running"]
 
 T = TypeVar("T")
 #: So that a test of an outage takes no longer than that.
@@ -34,6 +35,13 @@ def play(coroutine: Coroutine[Any, Any, T]) -> T:
 async def pause(seconds: float) -> None:
     """Let something pass that nobody tells of."""
     await asyncio.sleep(seconds)
+
+
+@asynccontextmanager
+async def looking(url: str) -> AsyncIterator[Any]:
+    """A client to look into Redis, and to do harm there."""
+    async with Redis.from_url(url) as client:
+        yield client
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from sojourn.hub.engine import Present
 from sojourn.hub.redis.engine import RedisEngine
 from sojourn.testing.hub_recorder import Recorder
 from tests.databases import RedisServer
-from tests.hub.redis.nodes import fresh, play, running
+from tests.hub.redis.nodes import fresh, looking, play, running
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_pool_of_one_connection_is_enough(redis_server: RedisServer) -> None:
 def test_what_others_publish_where_a_hub_listens_harms_nobody(redis_server: RedisServer) -> None:
     async def main() -> None:
         prefix = fresh()
-        async with Redis.from_url(redis_server.url) as client, running(redis_server.url, prefix) as node:
+        async with looking(redis_server.url) as client, running(redis_server.url, prefix) as node:
             await node.engine.subscribe("c")
             for word in (
                 b"",

@@ -6,7 +6,6 @@ import asyncio
 import time
 
 import pytest
-from redis.asyncio import Redis
 
 from sojourn.errors import DeadlineExceeded, EngineUnavailable
 from sojourn.hub.engine import Publish, Published
@@ -17,7 +16,7 @@ from sojourn.scopes.deadline import deadline
 from sojourn.testing import FaultProxy
 from sojourn.testing.hub_recorder import Node, Recorder
 from tests.databases import RedisServer
-from tests.hub.redis.nodes import fresh, pause, play, running
+from tests.hub.redis.nodes import fresh, looking, pause, play, running
 
 KEPT = History(size=100, ttl=60)
 
@@ -62,7 +61,7 @@ def test_a_peer_that_has_vanished_is_found_by_a_ping_without_answer(redis_server
 
 def test_a_subscription_that_redis_has_ended_is_made_again_and_counts_as_a_loss(redis_server: RedisServer) -> None:
     async def main() -> None:
-        async with Redis.from_url(redis_server.url) as client, running(redis_server.url, fresh()) as node:
+        async with looking(redis_server.url) as client, running(redis_server.url, fresh()) as node:
             await node.engine.subscribe("c")
             for round_ in range(1, 4):
                 await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -173,7 +172,7 @@ def test_a_caller_that_is_cancelled_takes_nobody_with_it(redis_server: RedisServ
 
 def test_an_engine_that_was_closed_leaves_no_task_and_no_connection(redis_server: RedisServer) -> None:
     async def main() -> None:
-        async with Redis.from_url(redis_server.url) as client:
+        async with looking(redis_server.url) as client:
             before = int((await client.info("clients"))["connected_clients"])
             tasks = asyncio.all_tasks()
             for steps in (0, 1, 3, 5, 8, 12, 20, 40):
@@ -214,7 +213,7 @@ def test_as_many_as_may_wait_and_no_more(redis_server: RedisServer, monkeypatch:
 
 def test_many_channels_are_subscribed_by_few_commands(redis_server: RedisServer) -> None:
     async def main(node: Node) -> None:
-        async with Redis.from_url(redis_server.url) as client:
+        async with looking(redis_server.url) as client:
             before = (await client.info("commandstats"))["cmdstat_subscribe"]["calls"]
             await asyncio.gather(*(node.engine.subscribe(f"c{index}") for index in range(1000)))
             assert (await client.info("commandstats"))["cmdstat_subscribe"]["calls"] - before < 20

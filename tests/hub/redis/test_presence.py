@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
-
 from sojourn.hub.engine import Present
 from tests.databases import RedisServer
-from tests.hub.redis.nodes import fresh, pause, play, running
+from tests.hub.redis.nodes import fresh, looking, pause, play, running
 
 
 def test_a_user_is_counted_once_however_often_it_is_there(redis_server: RedisServer) -> None:
@@ -60,7 +58,7 @@ def test_who_was_late_is_told_again_by_its_node_when_it_is_still_there(redis_ser
 
 def test_many_members_in_many_channels_take_few_scripts(redis_server: RedisServer) -> None:
     async def main() -> None:
-        async with Redis.from_url(redis_server.url) as client, running(redis_server.url, fresh()) as node:
+        async with looking(redis_server.url) as client, running(redis_server.url, fresh()) as node:
             await node.engine.enter("large", [Present(f"m{index}", f"u{index % 100}") for index in range(1200)], 60)
             for index in range(50):
                 await node.engine.enter(f"small{index}", [Present("m0", "")], 60)
@@ -79,7 +77,7 @@ def test_many_members_in_many_channels_take_few_scripts(redis_server: RedisServe
 def test_a_store_that_nobody_uses_any_more_keeps_no_members(redis_server: RedisServer) -> None:
     async def main() -> None:
         prefix = fresh()
-        async with Redis.from_url(redis_server.url) as client, running(redis_server.url, prefix) as node:
+        async with looking(redis_server.url) as client, running(redis_server.url, prefix) as node:
             await node.engine.enter("c", [Present("m", "ada")], 0.05)
             names = [name for kind in "mtu" for name in await client.keys(f"{prefix}*:{kind}:c")]
             assert len(names) == 3

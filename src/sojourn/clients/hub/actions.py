@@ -73,10 +73,10 @@ class Refuse(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A command was carried out. ``result``: its JSON; None where none is needed."""
+    """A command was carried out. ``result``: its JSON."""
 
     number: int
-    result: Raw | None
+    result: Raw
 
 
 class Fail(NamedTuple):

@@ -38,7 +38,7 @@ from sojourn.clients.hub.machine import Machine
 from sojourn.clients.hub.place import Place
 from sojourn.clients.hub.rules import ClientRules
 from sojourn.clock import NEVER, SystemClock
-from sojourn.errors import ConfigError, HubGone
+from sojourn.errors import ConfigError, DeadlineExceeded, HubGone
 from sojourn.scopes.deadline import deadline, free
 from sojourn.scopes.shielded import shielded
 from sojourn.scopes.work import attend, launch
@@ -131,7 +131,7 @@ class HubClient:
         self._options = dict(options or {})
         self._machine = Machine(self._rules, random.random, renewable=callable(token))
         self._rooms: dict[str, HubChannel] = {}
-        self._answers: dict[int, asyncio.Future[Raw | None]] = {}
+        self._answers: dict[int, asyncio.Future[Raw]] = {}
         self._uid, self._uids = secrets.token_urlsafe(9), 0
         self._context: Context | None = None
         self._applying = False
@@ -221,6 +221,9 @@ class HubClient:
             async with clamped("hub", self._rules.reply):
                 await asyncio.wait((room.entered,))
                 room.entered.result()
+        except DeadlineExceeded as error:
+            self._explain(error)
+            raise
         finally:
             room.waiting -= 1
             if not room.waiting and not room.entered.done():
@@ -262,19 +265,32 @@ class HubClient:
         """
         if self._context is None:
             raise RuntimeError("the client is not entered: use it with 'async with'")
-        async with clamped("hub", self._rules.reply):
-            answer: asyncio.Future[Raw | None] = asyncio.get_running_loop().create_future()
-            number = self._machine.ask(command, _now())
-            self._answers[number] = answer
-            try:
+        try:
+            async with clamped("hub", self._rules.reply):
+                return wire.decode_result(await self._answer(command), kind)
+        except DeadlineExceeded as error:
+            self._explain(error)
+            raise
+
+    async def _answer(self, command: Command) -> Raw:
+        answer: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
+        number = self._machine.ask(command, _now())
+        self._answers[number] = answer
+        try:
+            self._apply()
+            self._open_gate()  # the answer comes behind what is not read yet
+            return await answer
+        finally:
+            if self._answers.pop(number, None) is not None:
+                self._machine.forget(number, _now())
                 self._apply()
-                self._open_gate()  # the answer comes behind what is not read yet
-                raw = await answer
-            finally:
-                if self._answers.pop(number, None) is not None:
-                    self._machine.forget(number, _now())
-                    self._apply()
-        return wire.decode_result(Raw(b"{}") if raw is None else raw, kind)
+
+    def _explain(self, error: DeadlineExceeded) -> None:
+        """Say why there was no answer, as far as that is known."""
+        state, ended = self.state, self.ended
+        if state is not HubState.OPEN:
+            why = "" if ended is None else f": {ended.reason} ({ended.code})"
+            error.add_note(f"the hub is not connected ({state.value}){why}")
 
     def forsake(self, room: HubChannel) -> None:
         """Leave a channel."""

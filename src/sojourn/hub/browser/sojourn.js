@@ -26,7 +26,6 @@ const later = setTimeout;
 const write = JSON.stringify;
 const between = (low, high) => low + Math.random() * (high - low);
 const epochOf = (position) => position.split(".")[0];
-const numberOf = (position) => +position.split(".")[1];
 const soon = (call) => later(call, between(1000, 3000));
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt());
 
@@ -79,7 +78,7 @@ export function Sojourn(
   let retry; // the same for any time
   let stale; // whether the last credential was refused
   let epoch;
-  let max = 65536; // bytes of a frame
+  let max; // bytes of a frame
   let limit; // milliseconds without a frame that a link survives
   let seen; // when the last frame came
   let doubt;
@@ -271,7 +270,7 @@ export function Sojourn(
     const target = new URL(url);
     const params = target.searchParams;
     // Another epoch than the present one can only be answered with a gap, and must be.
-    const rank = (position) => (epochOf(position) == epoch ? numberOf(position) : -1);
+    const rank = (position) => (epochOf(position) == epoch ? +position.split(".")[1] : -1);
     let from = mine._last;
     params.set(name, value);
     mine._close = () => abort.abort();
@@ -369,9 +368,10 @@ export function Sojourn(
         else
           ask("join", { ch: name, since: position, info }, 0, (error, ok) => {
             if (ok) joined(ok);
-            else if (!link || !current()) return;
-            else if (error.retry) soon(() => mine == link && current() && channel._enter());
-            else inform("error", error, channels.delete(name));
+            else if (link && current()) {
+              if (error.retry) soon(() => mine == link && current() && channel._enter());
+              else inform("error", error, channels.delete(name));
+            }
           });
       },
       _take(told) {
@@ -382,9 +382,8 @@ export function Sojourn(
         inform("message", dataOf(told), { position, key });
       },
       gap(told, _, event = "gap") {
-        hole = 0;
+        hole = last = 0; // in another epoch numbers begin anew
         position = told.pos;
-        last = numberOf(position);
         inform(event, dataOf(told));
       },
       snap: (told) => channel.gap(told, 0, "snapshot"),

@@ -38,7 +38,7 @@ from sojourn.hub.rules import History
 __all__ = ["Broker", "Peer", "Refused"]
 
 #: Seconds for a worker whose connection was lost to come back, before its members are gone.
-GRACE: Final = 2.0
+GRACE: Final = 1.0
 #: Channels that all workers together can have delivered, each counted once for each of them.
 _MOST_JOINED: Final = 2_000_000
 #: Bytes of payload in one page of history; the rest comes with the next page.

@@ -38,7 +38,7 @@ from sojourn.hub.local.messages import (
     Who,
     Word,
 )
-from sojourn.hub.local.place import address_of, from_environment, new_name
+from sojourn.hub.local.place import connected, from_environment
 from sojourn.hub.memory import new_epoch
 from sojourn.hub.rules import History
 from sojourn.policy.retry import Backoff
@@ -316,12 +316,13 @@ class LocalEngine:
         await self._host.attend()
         link = Link(self, within=self._within, now=self._clock.monotonic)
         try:
-            async with asyncio.timeout(self._within):
-                await loop.create_unix_connection(lambda: link, address_of(self._host.name or new_name()))
+            sock = connected(self._host.name or "")
+            try:
+                await loop.create_unix_connection(lambda: link, sock=sock)
+            except BaseException:
+                sock.close()
+                raise
             await link.ask(Hello(version=VERSION, node=self._node))
-        except TimeoutError as error:
-            link.end("no connection")
-            raise EngineUnavailable(f"the broker took no connection within {self._within:g} s") from error
         except BaseException:
             link.end("no connection")
             raise

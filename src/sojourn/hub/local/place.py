@@ -12,7 +12,7 @@ from typing import Final
 
 from sojourn.errors import ConfigError
 
-__all__ = ["VARIABLE", "Place", "bound", "from_environment", "new_name"]
+__all__ = ["VARIABLE", "Place", "bound", "connected", "from_environment", "new_name"]
 
 #: Names the broker of the supervisor to its workers. It is no key of the configuration: those begin with SOJOURN_.
 VARIABLE: Final = "_SOJOURN_BROKER"
@@ -30,9 +30,25 @@ def from_environment(environ: Mapping[str, str]) -> str | None:
     return environ.get(VARIABLE) or None
 
 
-def address_of(name: str) -> str:
+def _address(name: str) -> str:
     """A name as the socket calls take it."""
     return "\0" + name[1:] if name.startswith("@") else name
+
+
+def connected(name: str) -> socket.socket:
+    """A socket that is connected to who listens there. It waits for nothing.
+
+    Raises:
+        OSError: Nobody does, or as many wait already as may.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(_address(name))  # a local socket connects at once or not at all (unix(7))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def bound(name: str) -> socket.socket:
@@ -44,7 +60,7 @@ def bound(name: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.bind(address_of(name))
+        sock.bind(_address(name))
         if not name.startswith("@"):
             os.chmod(name, 0o600)
     except BaseException:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from sojourn.errors import ConfigError
 
 __all__ = ["connected", "cut", "failures", "unknown_script"]
-
-#: Connections for commands; who finds none free waits for one within the budget.
-_CONNECTIONS: Final = 16
 
 
 def connected(redis: Any) -> tuple[Any, bool]:
@@ -21,17 +18,16 @@ def connected(redis: Any) -> tuple[Any, bool]:
     if not isinstance(redis, str):
         return redis, False
     try:
-        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio import ConnectionPool, Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
     except ImportError as error:
         raise ConfigError("a hub in Redis needs the package redis: install sojourn[redis]") from error
     try:
-        # Waits are bounded here, and tries are counted here.
-        pool = BlockingConnectionPool.from_url(
+        # Waits are bounded, tries counted and connections limited by who asks. (The pool that blocks is not taken: in
+        # 5.0.1 it waits for itself when a connection can't be made.)
+        pool = ConnectionPool.from_url(
             redis,
-            max_connections=_CONNECTIONS,
-            timeout=None,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=None,
             socket_connect_timeout=None,

@@ -31,6 +31,45 @@ _STEP: Final = 500
 _SWEEP: Final = 1.0
 
 
+class _Subscription:
+    """A channel that is heard.
+
+    What is heard while it is being subscribed may be before the place that is told, or after it while nobody is told
+    yet. So nothing is delivered before, and the place is beyond all that was heard.
+
+    Attributes:
+        channel: Its name.
+        asking: How many wait for it to be subscribed.
+        opening: Whether it never was.
+        early: Whether there may be publications that are not to be delivered.
+    """
+
+    __slots__ = ("_place", "asking", "channel", "early", "opening")
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        self.asking = 0
+        self.opening = self.early = True
+        self._place = Cursor("", 0)
+
+    def begin(self, place: Cursor) -> Cursor:
+        """It is subscribed; Redis was at this place afterwards. Returns the place after which all is delivered."""
+        if self.opening:
+            self.opening = False
+            if self._place.epoch != place.epoch or self._place.seq < place.seq:
+                self._place = place
+            return self._place
+        return place
+
+    def too_early(self, cursor: Cursor) -> bool:
+        """Whether a publication is before the place that was told."""
+        if self.opening:
+            self._place = cursor
+        elif cursor.epoch != self._place.epoch or cursor.seq > self._place.seq:
+            self.early = False
+        return self.early
+
+
 class RedisEngine:
     """Order, history and presence in Redis 7 or Valkey, for any number of nodes (the extra ``redis``).
 
@@ -80,9 +119,8 @@ class RedisEngine:
         self._receiver: Receiver | None = None
         self._link: Link | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        #: Channels that are subscribed, by the name under which they are published; and how many ask for each just now.
-        self._channels: dict[bytes, str] = {}
-        self._asking: dict[bytes, int] = {}
+        #: What is subscribed, by the name under which it is published.
+        self._channels: dict[bytes, _Subscription] = {}
         self._epoch = ""
         self._error: Exception | None = None
         self._forgotten = False
@@ -153,21 +191,20 @@ class RedisEngine:
     async def subscribe(self, channel: str) -> Cursor:
         """As of :class:`sojourn.hub.engine.Engine`. Where it raises, the channel is not subscribed."""
         link, name = self._ready(), self._keys.channel(channel)
-        known = name in self._channels
-        self._channels[name] = channel
-        self._asking[name] = self._asking.get(name, 0) + 1
+        subscription = self._channels.get(name)
+        if subscription is None:
+            subscription = self._channels[name] = _Subscription(channel)
+        subscription.asking += 1
         try:
             await self._store.bounded(lambda: link.subscribe(name))
-            position = await self._touch([channel])
+            position = subscription.begin(await self._touch([channel]))
         except BaseException:
-            if self._asking[name] == 1 and not known:
-                self._channels.pop(name, None)
+            if subscription.asking == 1 and subscription.opening and self._channels.get(name) is subscription:
+                del self._channels[name]
                 link.unsubscribe(name)
             raise
         finally:
-            self._asking[name] -= 1
-            if not self._asking[name]:
-                del self._asking[name]
+            subscription.asking -= 1
         return position
 
     async def unsubscribe(self, channel: str) -> None:
@@ -259,25 +296,24 @@ class RedisEngine:
         """Something was published. What is no message of a hub is not for us, whoever has sent it."""
         receiver = self._receiver
         assert receiver is not None
-        channel = self._channels.get(name)
+        subscription = self._channels.get(name)
         try:
-            if channel is None:
+            if subscription is None:
                 if name == self._keys.all and message[: envelope.NODE] != self._node.encode():
                     receiver.told(message[envelope.NODE :])
             elif message[:1] == envelope.PUBLICATION:
-                self._deliver(receiver, envelope.publication_of(channel, message))
+                publication = envelope.publication_of(subscription.channel, message)
+                if publication.epoch != self._epoch:  # Redis was emptied meanwhile, though the connection is the same
+                    self._epoch = publication.epoch
+                    receiver.lost(None)
+                if not subscription.early or not subscription.too_early(publication.cursor):
+                    receiver.deliver(publication)
             else:
-                self._changed(receiver, channel, message)
+                self._changed(receiver, subscription.channel, message)
         except ValueError:
             pass  # no message of a hub's
 
     # -- Inside
-
-    def _deliver(self, receiver: Receiver, publication: Any) -> None:
-        if publication.epoch != self._epoch:  # Redis was emptied meanwhile, though the connection is the same
-            self._epoch = publication.epoch
-            receiver.lost(None)
-        receiver.deliver(publication)
 
     def _changed(self, receiver: Receiver, channel: str, message: bytes) -> None:
         self._roll.used = True
@@ -320,7 +356,7 @@ class RedisEngine:
                 await self._roll.sweep()
                 if due <= 0.0:
                     due = REMEMBER / 3
-                    channels = list(self._channels.values())
+                    channels = [subscription.channel for subscription in self._channels.values()]
                     for at in range(0, len(channels), _STEP):
                         await self._touch(channels[at : at + _STEP])
             except EngineUnavailable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
@@ -17,6 +18,8 @@ __all__ = ["BUDGET", "Asked", "Store"]
 
 #: What errors and ``deadlines.budgets`` call it.
 BUDGET: Final = "hub"
+#: Commands at once, and so connections for them; who comes then waits within the budget.
+_COMMANDS: Final = 16
 #: Redis since which commands and scripts do what is asked of them here.
 _OLDEST: Final = 7
 #: Times that a script is begun: not known, another life, a lost connection, and once more.
@@ -54,6 +57,7 @@ class Store:
     def __init__(self, client: Any, keys: Keys, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
+        self._slots = asyncio.Semaphore(_COMMANDS)
         self.keys = keys
         self.scripts = Scripts(keys.prefix)
         self.life = ""
@@ -96,7 +100,7 @@ class Store:
 
         Cancel: safe.
         """
-        await self.bounded(lambda: self._client.execute_command("PUBLISH", where, message))
+        await self.bounded(lambda: self._raw("PUBLISH", where, message))
 
     async def bounded(self, ask: Callable[[], Awaitable[Any]], timeout: float | None = None) -> Any:
         """What Redis answers, within the budget, its errors translated."""
@@ -145,7 +149,8 @@ class Store:
 
     async def _raw(self, command: str, *arguments: Any) -> Any:
         """A command whose answer stays bytes, whatever the client decodes else."""
-        return await self._client.execute_command(command, *arguments, NEVER_DECODE=True)
+        async with self._slots:
+            return await self._client.execute_command(command, *arguments, NEVER_DECODE=True)
 
 
 def _nothing() -> None:

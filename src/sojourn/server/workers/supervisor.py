@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -43,6 +43,9 @@ from sojourn.server.workers.fleet import SupervisedFleet
 from sojourn.server.workers.pool import Pool
 from sojourn.server.workers.stopping import longest_drain, merged
 from sojourn.server.workers.upgrade import Handed, Successor, adopt, check
+
+if TYPE_CHECKING:
+    from sojourn.hub.local.serving import Serving
 
 __all__ = ["Settings", "Supervisor", "supervise"]
 
@@ -145,6 +148,8 @@ class Supervisor:
         self.ticker: Ticker
         self._work: Work
         self._desk: Desk | None = None
+        #: What the hubs of the workers share; None when there is no hub.
+        self._hub: Serving | None = None
         #: Called with the settings after they have changed.
         self.followers: list[Callable[[Config], None]] = []
         #: What is counted; None when nothing is.
@@ -165,6 +170,7 @@ class Supervisor:
         handed = self._handed
         try:
             self._open(handed)
+            await self._host_hub()
             self.ticker.start(loop, _nothing, _same)
             for number in _SIGNALS:
                 loop.add_signal_handler(number, partial(self._signalled, number))
@@ -185,6 +191,8 @@ class Supervisor:
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)
             self.ticker.stop()
+            if self._hub is not None:
+                self._hub.close()
             release(self._sockets, self._bind)
         if self._failure is not None:
             raise self._failure
@@ -211,6 +219,17 @@ class Supervisor:
         pool.on_ready, pool.on_empty, pool.on_lost = self._serving, self._over.set, self._lost
         if handed is not None:
             adopt(handed, pool, self._board, self.ticker)
+
+    async def _host_hub(self) -> None:
+        """Hold what the hubs of the workers share. Workers find it by their environment, also after an upgrade."""
+        try:
+            from sojourn.hub.local.hosting import host
+        except ImportError:
+            return  # the hub was taken out: nobody asks
+        try:
+            self._hub = await host(os.environ, again=self._handed is not None)
+        except OSError as error:
+            self._settings.warn(f"hubs of the workers can't share anything (LocalEngine): {error}")
 
     def _count(self, config: Config, rows: int, handed: Handed | None) -> None:
         """Begin to count, or go on with what the supervisor before has counted."""

@@ -1,0 +1,1 @@
+"""The hub's client for browsers, and what serves it."""
