@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sojourn.asgi.control import RequestControl
     from sojourn.asgi.event_stream import event_stream
     from sojourn.asgi.server_control import ServerControl, current_server, draining
+    from sojourn.clients.hub.client import HubClient
     from sojourn.config import Config
     from sojourn.ending import REASONS, Ending
     from sojourn.errors import (
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
         EngineUnavailable,
         GuardRefused,
         HubFull,
+        HubGone,
+        HubRefused,
         OffloadFull,
         PoolWaitExceeded,
         RateLimited,
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from sojourn.hub.hub import Hub
     from sojourn.hub.identity import Identity
     from sojourn.hub.memory import MemoryEngine
+    from sojourn.hub.redis.engine import RedisEngine
     from sojourn.hub.rules import Channel, History, HubDrain, HubLimits, HubPing, Outbox, Presence
     from sojourn.observe.leaks.adapters import watch
     from sojourn.observe.leaks.leases import lease
@@ -109,10 +113,13 @@ __all__ = [
     "GuardRefused",
     "History",
     "Hub",
+    "HubClient",
     "HubDrain",
     "HubFull",
+    "HubGone",
     "HubLimits",
     "HubPing",
+    "HubRefused",
     "Identity",
     "JwtVerifier",
     "LayerWarning",
@@ -128,6 +135,7 @@ __all__ = [
     "RateLimited",
     "RateLimiter",
     "RateLimitsUnavailable",
+    "RedisEngine",
     "RedisRates",
     "Report",
     "Request",
@@ -273,8 +281,12 @@ _HOMES = {
     "HubPing": "sojourn.hub.rules",
     "Identity": "sojourn.hub.identity",
     "EngineUnavailable": "sojourn.errors",
+    "HubClient": "sojourn.clients.hub.client",
     "HubFull": "sojourn.errors",
+    "HubGone": "sojourn.errors",
+    "HubRefused": "sojourn.errors",
     "MemoryEngine": "sojourn.hub.memory",
+    "RedisEngine": "sojourn.hub.redis.engine",
 }
 
 

@@ -18,8 +18,9 @@ from typing import Any, Final
 import httpx
 import pytest
 import trustme
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 import sojourn
 from sojourn.clock import SystemClock
@@ -32,6 +33,9 @@ from tests.guards.layers.frameworks import django_settings
 __all__ = ["CHECKS", "Names", "late"]
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
+
+#: The JSON protocol of a hub.
+V1: Final = Subprotocol("sojourn.v1")
 
 #: What an example defined.
 Names = dict[str, Any]
@@ -414,6 +418,25 @@ def check_fault_proxy(names: Names) -> None:
         assert asyncio.run(names["drill"](port)) == b"value"
 
 
+def check_python_client(names: Names) -> None:
+    rule = sojourn.Channel("chat:{room}", history=sojourn.History(size=10), public=True, publish=True)
+    hub = sojourn.Hub(channels=[rule])
+    with serving(hub.app()) as url:
+
+        async def main() -> str:
+            state: list[str] = []
+            async with sojourn.HubClient(f"{url}/hub", token="t") as other:
+                room = await other.join("chat:1")
+                following = asyncio.ensure_future(names["follow"](f"{url}/hub", state))
+                await anext(room)
+                await room.publish({"text": "goodbye"})
+                position = await following
+            assert state == ["hello", "goodbye"]
+            return str(position)
+
+        assert asyncio.run(main()).endswith(".2")
+
+
 def check_routing(names: Names) -> None:
     with serving(names["app"]) as url:
         assert httpx.get(f"{url}/users/1").json() == {"name": "Ada"}
@@ -438,6 +461,38 @@ def check_fast_routes(names: Names) -> None:
     with serving(names["app"]) as url:
         assert httpx.get(f"{url}/items/7").json() == {"id": 7}
         assert httpx.get(f"{url}/items/x").status_code == 422
+
+
+def check_fan_out(names: Names) -> None:
+    with serving(names["app"]) as url:
+        sockets = url.replace("http", "ws", 1)
+        with connect(f"{sockets}/room/1") as plain, connect(f"{sockets}/hub/?ch=chat:1", subprotocols=[V1]) as client:
+            assert "hello" in json.loads(client.recv(timeout=5))
+            plain.send("good morning")
+            assert plain.recv(timeout=5) == "good morning"
+            told = [json.loads(client.recv(timeout=5)) for _ in range(2)]
+            (said,) = [each for each in told if "d" in each]  # the other is presence
+            assert said["d"] == "good morning"
+            client.send('{"id":1,"join":{"ch":"chat:closed"}}\n{"id":2,"join":{"ch":"nowhere"}}')
+            for _ in range(2):
+                assert json.loads(client.recv(timeout=5))["error"]["code"] == "forbidden"
+        assert httpx.post(f"{url}/price/EURUSD/1.08").json() == {"members": 0}
+        polled = httpx.get(f"{url}/hub/", params={"ch": "price:EURUSD", "wait": 1, "since": "x.0"}).json()
+        assert [each["d"] for each in polled["pubs"]] == [{"symbol": "EURUSD", "price": 1.08}]
+
+
+def check_fan_out_who(names: Names) -> None:
+    with serving(names["hub"].app()) as url:
+        sockets = url.replace("http", "ws", 1)
+        with connect(f"{sockets}/?token=open+sesame", subprotocols=[V1]) as client:
+            assert json.loads(client.recv(timeout=5))["hello"]["user"] == "ali baba"
+        with pytest.raises(InvalidStatus, match="401"), connect(f"{sockets}/?token=open"):
+            pass
+
+
+def check_fan_out_engines(names: Names) -> None:
+    assert not names["many_nodes"].engine.available
+    assert not names["one_host"].engine.available
 
 
 CHECKS: Final[dict[str, Callable[[Names], None]]] = {

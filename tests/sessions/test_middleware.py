@@ -211,7 +211,9 @@ def test_two_requests_at_the_same_time_do_not_undo_each_other() -> None:
 
 def test_a_change_inside_of_a_value_is_found() -> None:
     async def main() -> None:
-        async with browser(Sessions(endpoint(lambda s: s.setdefault("list", []).append(1) or s), MemorySessions())) as c:
+        async with browser(
+            Sessions(endpoint(lambda s: s.setdefault("list", []).append(1) or s), MemorySessions())
+        ) as c:
             assert [(await c.get("/")).text for _ in range(2)] == ["{'list': [1]}", "{'list': [1, 1]}"]
 
     play(main())
@@ -261,7 +263,9 @@ def test_log_out_everywhere_else_keeps_the_one_that_asks() -> None:
     play(main())
 
 
-@pytest.mark.parametrize("arguments", [{}, {"user": "a", "session": "b"}, {"everyone": True, "user": "a"}, {"keep": "a"}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"user": "a", "session": "b"}, {"everyone": True, "user": "a"}, {"keep": "a"}]
+)
 def test_a_revocation_says_whose(arguments: dict[str, Any]) -> None:
     sessions = Sessions(endpoint(dict), MemorySessions())
     with pytest.raises(ValueError, match="revoke a user, a session or everyone"):

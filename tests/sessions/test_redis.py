@@ -202,10 +202,10 @@ def test_a_subscription_that_does_not_answer_a_ping_is_given_up() -> None:
         heard = Heard()
         task = attend(RedisSessions(silent).watch(heard), "watch")
         await heard.until(lambda: heard.gone == 1)
-        assert (silent.asked, silent.closed, heard.missing) == (1, 0, 1)
+        assert (silent.asked, heard.missing) == (1, 1)
         task.cancel()
         await asyncio.wait((task,))
-        assert silent.closed >= 1
+        assert silent.closed == 1
 
     play(main())
 

@@ -107,9 +107,7 @@ async def main_again(folder: Path) -> None:
     await store.aclose()
 
 
-def test_a_file_that_somebody_holds_is_a_store_that_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_somebody_holds_is_a_store_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_BUSY_MS", 50)
 
     async def main() -> None:

@@ -302,5 +302,3 @@ def test_nothing_is_left_of_a_websocket_that_is_cancelled_at_any_await() -> None
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
     play(main())
-
-

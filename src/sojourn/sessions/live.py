@@ -218,8 +218,11 @@ class Live:
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        if any(not task.done() and task.get_loop() is loop for task in self._tasks):
+        running = [task for task in self._tasks if not task.done() and task.get_loop() is loop]
+        if len(running) == 2:
             return
+        for task in running:
+            task.cancel()
         self._hears = False
         self._tasks = [self._launch(self._use(), "sessions in use"), self._launch(self._listen(), "revoked sessions")]
         server = CURRENT_SERVER.get(None)
@@ -233,10 +236,15 @@ class Live:
         return launch(coroutine, name, Context() if work is None else work.context())
 
     async def _listen(self) -> None:
-        try:
-            await self._store.watch(self)
-        finally:
-            self._hears = False
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self._store.watch(self)
+            except Exception as error:  # noqa: BLE001 - whatever the store of somebody else does, others are not deaf
+                loop.call_exception_handler({"message": "watching the session store failed", "exception": error})
+            finally:
+                self._hears = False
+            await asyncio.wait((loop.create_future(),), timeout=_AGAIN)
 
     async def _use(self) -> None:
         now = self._clock.monotonic()

@@ -161,17 +161,23 @@ def test_where_streams_do_not_flow_it_polls(page: Page, app: Site) -> None:
     dial(page, "/noflow", "{minDelay: 5, maxDelay: 10, timeout: 200}")
     page.until("c.joins.length")
     assert [kind for kind, _, _ in app.seen][:5] == ["ws", "ws", "ws", "GET", "GET"]
-    assert "wait=25" in app.seen[4][1]
+    assert "wait=0" in app.seen[4][1]
     app.publish("chat:1", "down")
     page.until("c.got.includes('down')")
     page.value("c.publish('up')")
     page.until("c.got.includes('up')")
+    assert "wait=25" in app.seen[5][1]
     page.value("window.d = enter(a, 'short:2'); 0")
     page.until("d.joins.length")
     with app.away():
         page.until("a.state != 'open'")
+        page.value("a.close(), 0")
         app.publish("chat:1", "missed")
         app.publish("short:2", 1, 2, 3, 4, 5)
+    app.seen.clear()
+    page.value("a.connect(), 0")
+    page.until("c.got.includes('missed') && d.got.length == 3")
+    assert page.value("[c.got, d.got, d.told.map(([name]) => name)]") == [["down", "up", "missed"], [3, 4, 5], ["gap"]]
 
 
 def test_a_stream_that_is_refused_for_good_stops_it(page: Page, app: Site) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is cut while others publish, a reader that resumes has everything once and in order, or was told of a gap."""
+"""Whatever is cut while others publish, who resumes has everything once and in order, or was told of a gap."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ async def publish(reader: Reader, name: str, count: int, chance: random.Random) 
 
 
 def run(main: Callable[[str], Coroutine[Any, Any, None]]) -> None:
-    with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        with assert_no_leaks():
-            runner.run(main(f"{folder}/hub.sock"))
+    factory = uvloop.new_event_loop
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=factory) as runner, assert_no_leaks():
+        runner.run(main(f"{folder}/hub.sock"))
 
 
 def wanted(made: Sequence[Publication], channel: str) -> list[tuple[int, bytes]]:
@@ -182,8 +182,7 @@ def test_with_brokers_that_end_whatever_is_missing_is_told(seed: int) -> None:
         made += await publish(writer, "end", 20, chance)
         await asyncio.sleep(0.1)
         living = [reader for reader in (*readers, writer) if reader not in ended]
-        assert len(ended) == 2
-        assert len(epochs) >= 2
+        assert len(epochs) == len(ended) + 1 >= 2
         for reader in living:
             await reader.settle()
             for channel in CHANNELS:

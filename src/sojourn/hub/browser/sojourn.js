@@ -301,7 +301,7 @@ export function Sojourn(
 
   const poll = async (mine) => {
     for (;;) {
-      const { pos, pubs, gap, retry: pause } = await (await get(mine, "wait", HELD)).json();
+      const { pos, pubs, gap, retry: pause } = await (await get(mine, "wait", mine._open ? HELD : 0)).json();
       if (mine != link) return;
       seen = now();
       if (!mine._open) hello({ pos, ping: HELD, pong: LATE });
@@ -377,8 +377,10 @@ export function Sojourn(
       _take(told) {
         const { p, k: key } = told;
         if (hole) channel.gap({ pos: hole });
-        if (p <= last) return;
-        if (p) link._last = position = epochOf(position ?? epoch) + "." + (last = p);
+        if (p) {
+          if (p <= last) return;
+          link._last = position = epochOf(position ?? epoch) + "." + (last = p);
+        }
         inform("message", dataOf(told), { position, key });
       },
       gap(told, _, event = "gap") {
