@@ -12,6 +12,7 @@ from bench.figures import FIGURES, THROUGHPUT, Figure
 from bench.figures.deadlines import KINDS
 from bench.figures.diagnostics import FLAGS as WATCHED
 from bench.figures.fanout import NAMES as FANNED
+from bench.figures.nodes import NAMES as NODES
 from bench.gates import GATES
 from bench.results import Results, Span
 
@@ -161,7 +162,9 @@ def markdown(results: Results, facts: Mapping[str, Any], servers: list[str]) -> 
         "",
     ]
     lines += [LEGEND, ""]
-    lines += figures(results, [*servers, *(name for name in (*WATCHED, *KINDS, *FANNED) if name not in servers)])
+    lines += figures(
+        results, [*servers, *(name for name in (*WATCHED, *KINDS, *FANNED, *NODES) if name not in servers)]
+    )
     for figure in SETTINGS:
         lines += settings(results, figure)
     if results.errors:

@@ -27,7 +27,7 @@ def mark(source: bytes) -> bytes:
 def classic(source: str) -> str:
     """The module as a script that sets a global."""
     before, after = source.split(_EXPORT)
-    return f"globalThis.Sojourn = (() => {{ {before} return function Sojourn({after} }})();"
+    return f"var Sojourn = (() => {{ {before} return function Sojourn({after} }})();"
 
 
 def shorten(terser: Path, text: str, folder: Path, *options: str) -> bytes:

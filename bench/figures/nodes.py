@@ -1,4 +1,8 @@
-"""A fan-out over Redis: two nodes with 1,000 members each, beside one node that has all 2,000 and no Redis."""
+"""A fan-out over Redis: two nodes with 1,000 members each, beside one node that has all 2,000 and no Redis.
+
+The messages of a call are published at once, or each when Redis has the one before it: then each is a turn of its own,
+and a write of its own for every member.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,9 @@ from bench.servers import Running, fan_catalogue, free_port
 Say = Callable[[str], None]
 MEMBERS, MESSAGES, CALLS, SWEEPS = 2000, 20, 5, 3
 READY = 5.0
+ONE = "sojourn-one-node"
+NODES: dict[str, tuple[tuple[str, str], ...]] = {"sojourn": (("BENCH_TOGETHER", "1"),), "sojourn-in-turn": ()}
+NAMES = (ONE, *NODES)
 
 
 @contextmanager
@@ -61,12 +68,13 @@ def _round(number: int, results: Results, say: Say) -> None:
     spec = fan_catalogue("")["sojourn"]
     with Running(spec) as one, Fan([one.port], CHANNEL, MEMBERS) as fan:
         wall, used = _measure(fan, [one.pid])
-    _keep("sojourn-one-node", number, wall, used, results, say)
+    _keep(ONE, number, wall, used, results, say)
     with redis() as (address, pid):
-        node = replace(spec, env=(*spec.env, ("BENCH_REDIS", address)))
-        with Running(node) as a, Running(node) as b, Fan([a.port, b.port], CHANNEL, MEMBERS) as fan:
-            wall, used = _measure(fan, [a.pid, b.pid, pid])
-    _keep("sojourn", number, wall, used, results, say)
+        for name, env in NODES.items():
+            node = replace(spec, env=(*spec.env, ("BENCH_REDIS", address), *env))
+            with Running(node) as a, Running(node) as b, Fan([a.port, b.port], CHANNEL, MEMBERS) as fan:
+                wall, used = _measure(fan, [a.pid, b.pid, pid])
+            _keep(name, number, wall, used, results, say)
 
 
 def _keep(name: str, number: int, wall: float, used: list[float], results: Results, say: Say) -> None:
@@ -74,7 +82,7 @@ def _keep(name: str, number: int, wall: float, used: list[float], results: Resul
     detail = {"wall_ms": 1e3 * wall, "processes_ms": each, "published": MESSAGES / wall}
     results.samples.append(Sample("fan_redis", name, number, MEMBERS * MESSAGES / sum(used), detail=detail))
     parts = " + ".join(f"{ms:.2f}" for ms in each)
-    say(f"round {number} fan_redis  {name:16} {parts} ms of a core  {1e3 * wall:8.2f} ms of time")
+    say(f"round {number} fan_redis  {name:18} {parts} ms of a core  {1e3 * wall:8.2f} ms of time")
 
 
 def run(rounds: int, results: Results, say: Say) -> None:

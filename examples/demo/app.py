@@ -1,4 +1,5 @@
-"""What Sojourn is for, on one page: a chat, a ticker, a slow endpoint, an upload, and every connection as it lives.
+"""What Sojourn is for, on one page: a hub with a chat, prices and a client that stalls; streams, a slow endpoint, an
+upload, and every connection as it lives.
 
     make demo
 
@@ -15,8 +16,11 @@ from typing import Final
 from urllib.parse import parse_qs
 
 import sojourn
-from examples.demo.chat import Room
+from examples.demo.absence import Absence
+from examples.demo.channels import make_hub
 from examples.demo.live import Live
+from examples.demo.market import Market
+from examples.demo.panel import Panel
 from examples.demo.web import event_stream, respond, respond_json, static_files
 from sojourn.typing import ASGIApp, Receive, Scope, Send
 
@@ -30,12 +34,17 @@ class Demo:
     """The application: one handler for each path, and what they share."""
 
     def __init__(self) -> None:
-        self.room = Room()
+        self.hub = make_hub()
+        self.market = Market(self.hub)
+        self.panel = Panel(self.hub, self.market)
         self.live = Live()
         self._began = time.monotonic()
         self._files = static_files()
+        self._hub_app = self.hub.app()
         self._handlers: dict[tuple[str, str], ASGIApp] = {
-            ("WEBSOCKET", "/chat"): self.room.enter,
+            ("POST", "/cut"): Absence(self.hub).cut,
+            ("POST", "/stall"): self.panel.stall,
+            ("DELETE", "/stall"): self.panel.read_on,
             ("GET", "/ticks"): self.ticks,
             ("GET", "/connections"): self.connections,
             ("GET", "/slow"): slow,
@@ -45,9 +54,13 @@ class Demo:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await lifespan(receive, send)
+            await self.lifespan(receive, send)
             return
         self.live.follow(scope)
+        if scope["path"] == "/hub" or scope["path"].startswith("/hub/"):
+            self.panel.follow(scope)
+            await self._hub_app(scope, receive, send)
+            return
         method = scope.get("method", "WEBSOCKET").replace("HEAD", "GET")  # the server leaves the body of a HEAD away
         handler = self._handlers.get((method, scope["path"]))
         if handler is not None:
@@ -59,6 +72,20 @@ class Demo:
             await respond(send, 200, body, content_type)
         else:
             await respond(send, 404, b"not found\n", b"text/plain")
+
+    async def lifespan(self, receive: Receive, send: Send) -> None:
+        """The hub, and what is published in it, live as long as the application."""
+        await receive()
+        async with self.hub:
+            running = [asyncio.create_task(part.run()) for part in (self.market, self.panel)]
+            try:
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running)
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def ticks(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A tick every second; its number is the second, so that a client sees what it missed."""
@@ -107,15 +134,6 @@ async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
 
 #: The same without the limit. Idle time and minimum rate still hold: a client that stops is answered 408.
 upload: Final = sojourn.limits(body=None)(count_body)
-
-
-async def lifespan(receive: Receive, send: Send) -> None:
-    """Nothing to set up, nothing to tear down."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 app = Demo()

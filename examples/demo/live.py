@@ -13,6 +13,7 @@ from collections import deque
 from itertools import islice
 from typing import Any, Final
 
+from examples.demo.channels import MEASURING
 from sojourn.ending import Ending
 from sojourn.events import ConnectionEnded, RequestEnded
 from sojourn.net.connection import Connection
@@ -45,12 +46,14 @@ class Live:
         if control is None:
             return None
         registry: Registry = control.connection.runtime.registry
-        newest = islice(reversed(list(registry)), _ROWS)
+        measuring = {connection for connection in registry if connection.path == MEASURING}
+        newest = (connection for connection in reversed(list(registry)) if connection not in measuring)
         return {
             "you": control.connection_id,
             "counters": {"accepted": registry.accepted, "open": len(registry), "ended": registry.ended},
             "reasons": dict(registry.ended_by.most_common()),
-            "connections": [_connection(connection) for connection in newest],
+            "connections": [_connection(connection) for connection in islice(newest, _ROWS)],
+            "measuring": len(measuring),
             "requests": [_request(ended) for ended in reversed(self._requests or ())],
             "endings": [_ended(ended) for ended in islice(reversed(registry.recent), _ENDINGS)],
         }

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RateLimited,
         RateLimitsUnavailable,
         SecurityContextError,
+        SessionStoreUnavailable,
         SojournError,
         StartupError,
         WorkerDied,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from sojourn.guards.workers import Workers
     from sojourn.hub.hub import Hub
     from sojourn.hub.identity import Identity
+    from sojourn.hub.local.engine import LocalEngine
     from sojourn.hub.memory import MemoryEngine
     from sojourn.hub.redis.engine import RedisEngine
     from sojourn.hub.rules import Channel, History, HubDrain, HubLimits, HubPing, Outbox, Presence
@@ -85,6 +87,14 @@ if TYPE_CHECKING:
     from sojourn.scopes.spawn import spawn
     from sojourn.server.report import Report
     from sojourn.server.server import Server, run, serve
+    from sojourn.sessions.cookie import SessionCookie
+    from sojourn.sessions.cookies import CookieSessions
+    from sojourn.sessions.memory import MemorySessions
+    from sojourn.sessions.middleware import Sessions
+    from sojourn.sessions.redis import RedisSessions
+    from sojourn.sessions.session import Session
+    from sojourn.sessions.sqlite import SqliteSessions
+    from sojourn.sessions.user import session_user
     from sojourn.wire.sse import ServerSentEvent
 
 __all__ = [
@@ -106,6 +116,7 @@ __all__ = [
     "ClientDisconnected",
     "Config",
     "ConfigError",
+    "CookieSessions",
     "Deadline",
     "DeadlineExceeded",
     "Ending",
@@ -123,8 +134,10 @@ __all__ = [
     "Identity",
     "JwtVerifier",
     "LayerWarning",
+    "LocalEngine",
     "MemoryEngine",
     "MemoryRates",
+    "MemorySessions",
     "Offload",
     "OffloadFull",
     "Outbox",
@@ -137,6 +150,7 @@ __all__ = [
     "RateLimitsUnavailable",
     "RedisEngine",
     "RedisRates",
+    "RedisSessions",
     "Report",
     "Request",
     "RequestControl",
@@ -149,7 +163,12 @@ __all__ = [
     "Server",
     "ServerControl",
     "ServerSentEvent",
+    "Session",
+    "SessionCookie",
+    "SessionStoreUnavailable",
+    "Sessions",
     "SojournError",
+    "SqliteSessions",
     "StartupError",
     "WebSocket",
     "WorkerDied",
@@ -177,6 +196,7 @@ __all__ = [
     "run",
     "security",
     "serve",
+    "session_user",
     "shielded",
     "snapshot",
     "spawn",
@@ -208,6 +228,7 @@ _HOMES = {
     "WorkersFull": "sojourn.errors",
     "PoolWaitExceeded": "sojourn.errors",
     "SecurityContextError": "sojourn.errors",
+    "SessionStoreUnavailable": "sojourn.errors",
     "AccessDenied": "sojourn.errors",
     "OffloadFull": "sojourn.errors",
     "WorkerDied": "sojourn.errors",
@@ -264,6 +285,14 @@ _HOMES = {
     "Server": "sojourn.server.server",
     "run": "sojourn.server.server",
     "serve": "sojourn.server.server",
+    "CookieSessions": "sojourn.sessions.cookies",
+    "MemorySessions": "sojourn.sessions.memory",
+    "RedisSessions": "sojourn.sessions.redis",
+    "Session": "sojourn.sessions.session",
+    "SessionCookie": "sojourn.sessions.cookie",
+    "Sessions": "sojourn.sessions.middleware",
+    "SqliteSessions": "sojourn.sessions.sqlite",
+    "session_user": "sojourn.sessions.user",
     "CircuitBreaker": "sojourn.guards.breaker",
     "Bulkhead": "sojourn.guards.bulkhead",
     "Retry": "sojourn.guards.retry",
@@ -285,6 +314,7 @@ _HOMES = {
     "HubFull": "sojourn.errors",
     "HubGone": "sojourn.errors",
     "HubRefused": "sojourn.errors",
+    "LocalEngine": "sojourn.hub.local.engine",
     "MemoryEngine": "sojourn.hub.memory",
     "RedisEngine": "sojourn.hub.redis.engine",
 }

@@ -101,6 +101,15 @@ def check_event_stream(names: Names) -> None:
     assert 1000 <= retry_of(lines) <= 5000
 
 
+def check_browser_client(names: Names) -> None:
+    with serving(names["app"]) as url, connect(f"{url.replace('http', 'ws')}/hub/?ch=chat:1&since=") as socket:
+        position = json.loads(socket.recv(timeout=10))["_id"]
+        httpx.post(f"{url}/hub/", json={"id": 1, "pub": {"ch": "chat:1", "d": {"text": "hello"}}}).raise_for_status()
+        message = json.loads(socket.recv(timeout=10))
+        assert message == {"_id": message["_id"], "text": "hello"}
+        assert message["_id"] != position
+
+
 def check_on_drain(names: Names) -> None:
     with serving(names["app"]) as url:
         assert httpx.post(f"{url}/jobs/one").json() == {"waiting": 1, "last call": False}
@@ -493,6 +502,37 @@ def check_fan_out_who(names: Names) -> None:
 def check_fan_out_engines(names: Names) -> None:
     assert not names["many_nodes"].engine.available
     assert not names["one_host"].engine.available
+
+
+def check_sessions(names: Names) -> None:
+    store = sojourn.MemorySessions()
+    app = sojourn.Sessions(names["app"], store, cookie=sojourn.SessionCookie(secure=False))
+    names["served"] = app
+    with serving(app) as url, httpx.Client(base_url=url) as here, httpx.Client(base_url=url) as there:
+        for client in (here, there):
+            client.post("/login", params={"name": "ann"})
+        header = {"cookie": f"session={there.cookies['session']}"}
+        with connect(f"{url.replace('http', 'ws', 1)}/chat", additional_headers=header) as socket:
+            socket.send("hello")
+            assert socket.recv(timeout=5) == "1 so far"
+            until(lambda: there.get("/me").json() == {"user": "ann", "said": ["hello"]})
+            here.post("/elsewhere")
+            with pytest.raises(ConnectionClosed):
+                socket.recv(timeout=2)
+            assert socket.close_code == 4501
+        assert here.get("/me").json() == {"user": "ann", "said": []}
+        here.post("/logout")
+        assert [client.get("/me").json()["user"] for client in (here, there)] == [None, None]
+
+
+def check_sessions_and_tokens(names: Names) -> None:
+    issuer = Issuer()
+    issuer.clock = SystemClock()  # type: ignore[assignment]
+    names["tokens"].keys[issuer.name]._fetch = issuer.fetch
+    with serving(names["served"]) as url:
+        assert httpx.get(url).status_code == 401
+        token = {"authorization": f"Bearer {issuer.token()}"}
+        assert httpx.get(url, headers=token).text == "alice by jwt"
 
 
 CHECKS: Final[dict[str, Callable[[Names], None]]] = {

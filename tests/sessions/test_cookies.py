@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sojourn.clock import ManualClock
 from sojourn.errors import ConfigError
 from sojourn.scopes.context import current_security
-from sojourn.sessions.cookie import Cookie
+from sojourn.sessions.cookie import SessionCookie
 from sojourn.sessions.cookies import CookieSessions
 from sojourn.sessions.seal import Seal
 from tests.sessions.scene import browser, cookie_of, endpoint, open_socket, play
@@ -40,7 +40,7 @@ def test_what_is_set_comes_back_with_the_client(encrypt: bool) -> None:
 
 
 @both
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_whoever_changes_a_byte_has_nothing(encrypt: bool, data: Any) -> None:
     seal = Seal([NEW], "cookie", encrypt=encrypt)
@@ -56,7 +56,7 @@ def test_whoever_changes_a_byte_has_nothing(encrypt: bool, data: Any) -> None:
 
 
 @both
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(text=st.text())
 def test_what_was_not_sealed_here_is_nothing(encrypt: bool, text: str) -> None:
     assert Seal([NEW], "cookie", encrypt=encrypt).open(text, 0.0) is None
@@ -133,7 +133,7 @@ def test_a_weak_secret_or_a_cookie_that_no_browser_takes_is_refused() -> None:
         with pytest.raises(ValueError, match="32 bytes"):
             CookieSessions(endpoint(dict), secrets)
     with pytest.raises(ValueError, match="cookie"):
-        CookieSessions(endpoint(dict), [NEW], cookie=Cookie("__Secure-a", secure=False))
+        CookieSessions(endpoint(dict), [NEW], cookie=SessionCookie("__Secure-a", secure=False))
     with pytest.raises(ConfigError, match="max_age"):
         CookieSessions(endpoint(dict), [NEW], max_age=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +19,15 @@ from starlette.routing import Route
 from websockets.sync.client import connect
 
 from sojourn.errors import SessionStoreUnavailable
-from sojourn.sessions.cookie import Cookie
+from sojourn.sessions.cookie import SessionCookie
+from sojourn.sessions.ids import new_id
 from sojourn.sessions.memory import MemorySessions
 from sojourn.sessions.middleware import Sessions
+from sojourn.sessions.sqlite import SqliteSessions
 from tests.examples.serving import serving
-from tests.sessions.scene import under_uvicorn
+from tests.sessions.scene import endpoint, play, under_uvicorn
 
-PLAIN = Cookie(secure=False)
+PLAIN = SessionCookie(secure=False)
 servers = pytest.mark.parametrize("server", [serving, under_uvicorn])
 Server = Callable[[Any], Any]
 
@@ -86,7 +89,7 @@ def test_fastapi_logs_in_and_out_and_its_websocket_writes_are_kept(server: Serve
     with client_of(server, app) as client:
         assert client.get("/me").status_code == 401
         client.post("/login", params={"name": "ann"})
-        address = str(client.base_url).replace("http", "ws", 1) + "ws"
+        address = str(client.base_url).rstrip("/").replace("http", "ws", 1) + "/ws"
         with connect(address, additional_headers={"cookie": f"session={client.cookies['session']}"}) as socket:
             socket.send("hello")
             assert socket.recv(timeout=5) == "kept"
@@ -109,3 +112,27 @@ def test_a_store_that_is_away_is_a_503_although_the_framework_makes_errors_a_500
         answer = client.get("/")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
         assert answer.json()["reason"] == "sessions_unavailable"
+
+
+def test_a_request_that_is_cancelled_at_any_await_leaves_nothing(tmp_path: Path) -> None:
+    """With a store whose every call is a wait: no task, no thread that is busy, no session half made."""
+
+    async def main() -> None:
+        store = SqliteSessions(tmp_path / "sessions.db")
+        sessions = Sessions(endpoint(lambda session: session.update(a=1)), store)
+        scope = {"type": "http", "headers": [(b"cookie", f"__Host-session={new_id()}".encode())]}
+
+        async def send(message: Any) -> None:
+            await asyncio.sleep(0)
+
+        for step in range(25):
+            task = asyncio.create_task(sessions(dict(scope), asyncio.Event().wait, send))  # type: ignore[arg-type]
+            for _ in range(step):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait((task,))
+        await sessions.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert store._thread.busy == 0
+
+    play(main())

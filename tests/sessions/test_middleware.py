@@ -11,13 +11,13 @@ from sojourn.clock import ManualClock
 from sojourn.errors import ConfigError, SessionStoreUnavailable
 from sojourn.guards.auth.middleware import Authenticate
 from sojourn.scopes.context import SecurityContext, current_security
-from sojourn.sessions.cookie import Cookie
+from sojourn.sessions.cookie import SessionCookie
 from sojourn.sessions.ids import key_of, new_id
 from sojourn.sessions.memory import MemorySessions
 from sojourn.sessions.middleware import Sessions
-from sojourn.sessions.stored import GRACE
+from sojourn.sessions.stored import GRACE, Draft
 from sojourn.sessions.user import session_user
-from tests.sessions.scene import browser, cookie_of, endpoint, play
+from tests.sessions.scene import browser, cookie_of, endpoint, play, until
 
 
 def counting(session: Any) -> int:
@@ -179,6 +179,36 @@ def test_rotate_changes_the_id_and_nothing_else() -> None:
     play(main())
 
 
+@pytest.mark.parametrize("how", ["cancelled", "inside a value"])
+def test_a_login_that_no_answer_tells_of_is_none(how: str) -> None:
+    """The old id must not become somebody's, whatever happens to the request."""
+
+    async def main() -> None:
+        store = MemorySessions()
+        given = new_id()
+        await store.create(key_of(given), Draft("", b'{"user":{"name":"?"}}', 100.0, 100.0))
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if how == "cancelled":
+                scope["session"]["user"] = "ann"
+                await asyncio.Event().wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            scope["session"]["user"]["sub"] = "ann"
+            await send({"type": "http.response.body"})
+
+        sessions = Sessions(app, store)
+        async with browser(sessions, given) as client:
+            task = asyncio.create_task(client.get("/"))
+            await asyncio.sleep(0.02)
+            task.cancel()
+            await asyncio.wait((task,))
+        stored = await store.load(key_of(given))
+        assert stored is not None
+        assert (stored.user, stored.data, sessions.lost) == ("", b'{"user":{"name":"?"}}', 1)
+
+    play(main())
+
+
 def test_two_requests_at_the_same_time_do_not_undo_each_other() -> None:
     async def main() -> None:
         store = MemorySessions()
@@ -197,8 +227,7 @@ def test_two_requests_at_the_same_time_do_not_undo_each_other() -> None:
         async with browser(sessions) as client:
             given = cookie_of(await client.get("/"))
             both = [asyncio.create_task(client.get("/")) for _ in range(5)]
-            while len(waiting) < 5:
-                await asyncio.sleep(0)
+            await until(lambda: len(waiting) == 5)
             go.set()
             await asyncio.gather(*both)
         stored = await store.load(key_of(given))
@@ -444,9 +473,13 @@ def test_a_request_with_a_session_that_is_not_used_leaves_it_alone() -> None:
 
 def test_settings_that_make_no_sense_are_refused() -> None:
     for wrong in ({"idle": 0.0}, {"idle": 9e9}, {"size": 0}, {"on_failure": "maybe"}):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"idle|on_failure"):
             Sessions(endpoint(dict), MemorySessions(), **wrong)  # type: ignore[arg-type]
-    for cookie in (Cookie(name="a b"), Cookie("__Host-x", secure=False), Cookie(secure=False, same_site="none")):
+    for cookie in (
+        SessionCookie(name="a b"),
+        SessionCookie("__Host-x", secure=False),
+        SessionCookie(secure=False, same_site="none"),
+    ):
         with pytest.raises(ValueError, match="cookie"):
             Sessions(endpoint(dict), MemorySessions(), cookie=cookie)
     with pytest.raises(ConfigError, match="Redis"):

@@ -10,19 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sojourn.sessions.content import decoded, encoded, merged, user_of
-from sojourn.sessions.cookie import Cookie
+from sojourn.sessions.cookie import SessionCookie
 from sojourn.sessions.session import Session
 from sojourn.sessions.stored import Stored
 
-leaves = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**50), 2**50)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5)
+numbers = st.integers(-(2**50), 2**50) | st.floats(allow_nan=False, allow_infinity=False)
+leaves = st.none() | st.booleans() | numbers | st.text(max_size=5)
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
 )
-values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=30, deadline=None)
 contents = st.dictionaries(st.sampled_from("abcd"), values)
 
 
@@ -134,13 +133,13 @@ def test_a_login_needs_a_name() -> None:
 
 
 def test_what_a_browser_sends_is_read_as_it_says() -> None:
-    cookie = Cookie("sid", secure=False).checked()
+    cookie = SessionCookie("sid", secure=False).checked()
     headers = [(b"Cookie", b'a=1; sid=one ;xsid=no; sid="two"'), (b"cookie", b"sid=three"), (b"x", b"sid=no")]
     assert list(cookie.values(headers)) == ["one", "two", "three"]
     assert list(cookie.values([(b"cookie", b"\xff; ; =; sid")])) == []
 
 
 def test_a_cookie_that_is_not_to_last_ends_with_the_window() -> None:
-    cookie = Cookie(lasting=False, same_site="strict").checked()
+    cookie = SessionCookie(lasting=False, same_site="strict").checked()
     assert cookie.set("v", 60.0) == (b"set-cookie", b"__Host-session=v; Path=/; HttpOnly; Secure; SameSite=Strict")
     assert b"Max-Age=0" in cookie.removal()[1]

@@ -79,9 +79,8 @@ def test_nobody_else_can_read_the_file(tmp_path: Path) -> None:
     async def main() -> None:
         store = SqliteSessions(tmp_path / "sessions.db")
         await store.create("a", DRAFT)
-        files = list(tmp_path.iterdir())
-        assert len(files) == 3
-        assert {stat.S_IMODE(os.stat(file).st_mode) for file in files} == {0o600}
+        modes = [stat.S_IMODE(entry.stat().st_mode) for entry in os.scandir(tmp_path)]
+        assert modes == [0o600] * 3
         await store.aclose()
 
     play(main())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sojourn.errors import SessionStoreUnavailable
+from sojourn.sessions import exchange
 from sojourn.sessions.ids import key_of, new_id
 from sojourn.sessions.memory import MemorySessions
 from sojourn.sessions.middleware import Sessions
@@ -29,6 +30,13 @@ async def content(store: SessionStore, session_id: str) -> Any:
     """What a session holds in the store."""
     stored = await store.load(key_of(session_id))
     return None if stored is None else json.loads(stored.data)
+
+
+async def until_holds(store: SessionStore, session_id: str, wanted: Any) -> None:
+    """Wait until a session holds something."""
+    async with asyncio.timeout(2):
+        while await content(store, session_id) != wanted:  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.01)
 
 
 def talking(act: Any) -> Any:
@@ -60,9 +68,7 @@ def test_what_a_websocket_changes_is_saved_while_it_is_open() -> None:
             socket.say("a=1")
             await until(lambda: len(socket.sent) == 2)
             socket.say("b=2")
-            async with asyncio.timeout(2):
-                while await content(store, given) != {"began": 1, "a": "1", "b": "2"}:
-                    await asyncio.sleep(0.01)
+            await until_holds(store, given, {"began": 1, "a": "1", "b": "2"})
             stored = await store.load(key_of(given))
             assert stored is not None
             assert stored.version == 2  # gathered
@@ -199,13 +205,19 @@ def test_a_logout_inside_a_websocket_ends_the_session_and_its_other_sockets() ->
     play(main())
 
 
-def test_changes_wait_while_the_store_is_away_and_one_that_cant_be_kept_is_an_error() -> None:
+def test_changes_wait_while_the_store_is_away_and_one_that_cant_be_kept_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "_PATIENCE", 0.1)
+
     async def main() -> None:
         class Away(MemorySessions):
             away = False
+            tries = 0
 
             async def save(self, key: str, version: int, data: bytes) -> Any:
                 if self.away:
+                    self.tries += 1
                     raise SessionStoreUnavailable("away")
                 return await super().save(key, version, data)
 
@@ -223,8 +235,9 @@ def test_changes_wait_while_the_store_is_away_and_one_that_cant_be_kept_is_an_er
         async with open_socket(sessions, given) as socket:
             socket.say("c=1")
             await until(lambda: len(socket.sent) == 2)
-            store.away = True
+            store.away, store.tries = True, 0
             await socket.leave()
+            assert store.tries >= 2
             with pytest.raises(SessionStoreUnavailable):
                 socket.task.result()
 
@@ -269,9 +282,7 @@ def test_a_stream_that_changes_its_session_is_saved_on_the_way() -> None:
         sessions = Sessions(app, store)
         scope = {"type": "http", "headers": [(b"cookie", f"__Host-session={given}".encode())]}
         task = asyncio.create_task(sessions(scope, asyncio.Event().wait, send))  # type: ignore[arg-type]
-        async with asyncio.timeout(2):
-            while await content(store, given) != {"began": 1, "sent": 1}:
-                await asyncio.sleep(0.01)
+        await until_holds(store, given, {"began": 1, "sent": 1})
         assert sessions.open == 1
         go.set()
         await task

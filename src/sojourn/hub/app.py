@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from sojourn.asgi.problem import problem
-from sojourn.errors import AuthenticationError, ClientDisconnected
+from sojourn.errors import AuthenticationError, ClientDisconnected, EngineUnavailable
 from sojourn.hub.access import Asker
+from sojourn.hub.browser.files import BrowserFiles
 from sojourn.hub.commands import Commands, place_of
 from sojourn.hub.cursor import Cursor
+from sojourn.hub.door import Refusal
 from sojourn.hub.identity import Caller, Identity
 from sojourn.hub.poll import Poll
 from sojourn.hub.socket import Socket
@@ -25,6 +27,7 @@ __all__ = ["HubApp"]
 #: Seconds that a poll may wait at most: below the 60 of load balancers.
 _LONGEST: Final = 55.0
 _JSON: Final = (b"content-type", b"application/json")
+_LATER: Final = ((b"retry-after", b"1"),)
 
 
 class _No(Exception):
@@ -40,6 +43,7 @@ class HubApp:
     """Serves a hub at one address; made by ``Hub.app``. Mount it, or serve it alone.
 
     What clients may join is asked of the functions that ``Hub.authorize`` has, or said by rules that are public.
+    Below its address are the files of the browser client, such as ``/hub/sojourn.js``.
 
     Args:
         hub: The hub.
@@ -47,17 +51,23 @@ class HubApp:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._files = BrowserFiles()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif scope["type"] == "http":
+            file = self._files.find(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
+            if file is not None:
+                await self._files.send(file, scope, send)
+                return
             try:
                 await self._http(scope, receive, send)
             except _No as no:
-                headers, body = problem(no.status, "hub_refused", str(no), no.headers)
-                await _answer(send, no.status, headers, body)
+                await _refuse(send, no)
+            except EngineUnavailable:
+                await _refuse(send, _No(503, "the hub can't do this now; try again", _LATER))
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
@@ -82,8 +92,12 @@ class HubApp:
                 except _No as no:
                     await connected.close(4501, str(no))
                     return
-                if wanted:
-                    await connected.enter(wanted)
+                try:
+                    if wanted:
+                        await connected.enter(wanted)
+                except EngineUnavailable:
+                    await connected.close(1013, "the hub can't do this now; try again")
+                    return
                 await connected.run()
         except ClientDisconnected:
             return  # refused, or gone: it is told, and counted
@@ -92,12 +106,9 @@ class HubApp:
         hub = self._hub
         await hub.start()
         caller = Caller(scope)
-        if scope["method"] not in ("GET", "POST", "HEAD"):
+        if scope["method"] not in ("GET", "POST"):
             raise _No(405, "GET or POST", ((b"allow", b"GET, POST"),))
-        refusal = hub.door.refuse(scope)
-        if refusal is not None:
-            retry = () if refusal.retry_after is None else ((b"retry-after", b"%d" % refusal.retry_after),)
-            raise _No(refusal.status, refusal.detail, retry)
+        self._require(hub.door.refuse(scope))
         try:
             identity = await hub.door.identify(caller)
         except AuthenticationError as error:
@@ -106,6 +117,7 @@ class HubApp:
         if scope["method"] == "POST":
             await self._post(identity, receive, send)
             return
+        self._require(hub.door.refuse_user(identity.user))
         asker = Asker(identity.user, "", identity.info)
         wanted = await self._wanted(scope, asker)
         if b"text/event-stream" in dict(scope["headers"]).get(b"accept", b""):
@@ -118,12 +130,20 @@ class HubApp:
         else:
             raise _No(406, "ask for text/event-stream, or ?wait= for a long poll, or open a WebSocket")
 
+    def _require(self, refusal: Refusal | None) -> None:
+        if refusal is not None:
+            retry = () if refusal.retry_after is None else ((b"retry-after", b"%d" % refusal.retry_after),)
+            raise _No(refusal.status, refusal.detail, retry)
+
     async def _poll(self, caller: Caller, identity: Identity, wanted: dict[str, Cursor | None], send: Send) -> None:
         try:
             seconds = min(max(0.0, float(caller.query["wait"])), _LONGEST)
         except ValueError:
             raise _No(400, "wait is a number of seconds") from None
-        polled = await Poll(self._hub, identity, wanted, seconds).answer(caller.address)
+        try:
+            polled = await Poll(self._hub, identity, wanted, seconds).answer(caller.address)
+        except ClientDisconnected as gone:  # others have taken the room meanwhile
+            raise _No(503, str(gone), _LATER) from None
         no_store = (b"cache-control", b"no-store")
         await _answer(send, 200, [_JSON, no_store], wire.encode_polled(polled))
 
@@ -180,6 +200,11 @@ class HubApp:
 def _ids(scope: Scope) -> list[tuple[str, str]]:
     """Where an event stream was when it was cut: what a browser sends counts before what stands in the URL."""
     return [("id", value.decode("latin-1")) for name, value in scope["headers"] if name == b"last-event-id"]
+
+
+async def _refuse(send: Send, no: _No) -> None:
+    headers, body = problem(no.status, "hub_refused", str(no), no.headers)
+    await _answer(send, no.status, headers, body)
 
 
 async def _answer(send: Send, status: int, headers: Any, body: bytes) -> None:

@@ -86,6 +86,14 @@ class Backlog:
             self._stats.slow -= 1
         self._let_publish(member)
 
+    def leave(self, member: Member, channel: str) -> None:
+        """A member has left a channel: nothing of it waits for it any more."""
+        waiting = member.waiting
+        if waiting is not None:
+            before = waiting.bytes
+            waiting.forget(channel)
+            self.took(member, waiting, before)
+
     def forget(self, member: Member) -> None:
         """Nothing waits for a member any more; whatever still did is dropped."""
         waiting, member.waiting = member.waiting, None

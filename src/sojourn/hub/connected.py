@@ -151,7 +151,8 @@ class Connected:
             if len(data) > self._hub.limits.message:
                 self.member.node.end([self.member], 1009, "message too large")
                 return
-            await self._pace()
+            if not await self._pace():
+                return
             if not self._v1:
                 yield Received(data)
                 continue
@@ -180,9 +181,7 @@ class Connected:
             self._reply(wire.Refused(error.id, error.code, error.message))
             return
         for number, line in enumerate(lines):
-            if number:
-                await self._pace()
-            if self.member.over:
+            if self.member.over or (number and not await self._pace()):
                 return
             try:
                 command = wire.decode_command(line)
@@ -236,8 +235,8 @@ class Connected:
         finally:
             task.cancel()
 
-    async def _pace(self) -> None:
-        """Throttle a member that says too much: nothing more of it is read meanwhile."""
+    async def _pace(self) -> bool:
+        """Throttle a member that says too much: nothing more of it is read meanwhile. False when that has ended it."""
         node = self.member.node
         wait = self._inbound.take(node.now())
         if wait > 0:
@@ -246,6 +245,7 @@ class Connected:
                 node.end([self.member], 4029, "too many messages")
             else:
                 await node.pause(wait)
+        return not self.member.over
 
     def _greet(self, joined: list[Joined]) -> None:
         """The first that a stamped client gets is the place from which it can resume."""

@@ -120,19 +120,21 @@ class Term:
         control: The server's side of it; None under another server.
     """
 
-    __slots__ = ("_control", "_member", "_timer", "_warning")
+    __slots__ = ("_control", "_expires", "_member", "_timer", "_warning")
 
     def __init__(self, member: Member, control: RequestControl | None) -> None:
         self._member = member
         self._control = control
         self._timer: asyncio.TimerHandle | None = None
         self._warning: asyncio.TimerHandle | None = None
+        self._expires = False
 
     def set(self, expires: float | None) -> None:
         """It is over at a moment, in seconds since 1970; None: never. Another call replaces the one before."""
         self.cancel()
         if expires is None:
             return
+        self._expires = True
         left = max(0.0, expires - _wall())
         loop = self._member.node.loop
         if self._control is not None:
@@ -148,8 +150,9 @@ class Term:
             if timer is not None:
                 timer.cancel()
         self._timer = self._warning = None
-        if self._control is not None and not self._member.over:
+        if self._control is not None and self._expires and not self._member.over:
             self._control.expire(None, _nothing)
+        self._expires = False
 
     def _warn(self, expires: float) -> None:
         said = self._member.form.say(wire.Expiring(round(max(0.0, expires - _wall()), 3)))

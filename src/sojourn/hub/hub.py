@@ -31,6 +31,7 @@ from sojourn.hub.stats import Stats
 from sojourn.hub.topic import Topic
 from sojourn.hub.view import View
 from sojourn.scopes.deadline import deadline, remaining
+from sojourn.scopes.failures import tell_failure
 from sojourn.scopes.hubs import Hubs, met
 from sojourn.wire import hub as wire
 from sojourn.wire.deflate import DeflateSettings
@@ -40,6 +41,8 @@ __all__ = ["Hub", "Sent"]
 F = TypeVar("F", bound=Callable[..., Any])
 #: Seconds that publishing waits for room, without a deadline of its caller.
 _ROOM = 5.0
+#: Seconds for the application to make the state of a channel.
+_STATE = 10.0
 
 
 class Sent(NamedTuple):
@@ -433,8 +436,9 @@ class Hub:
                 async with deadline(min(seconds, rule.wait), "hub.block"):
                     await node.backlog.fits(topic)
             except DeadlineExceeded:
-                for member in list(topic.full):
-                    node.end([member], 4008, "too slow")
+                if seconds < rule.wait:  # the caller has less time than the members are given
+                    raise HubFull(self._stats.buffered, self.limits.buffered or 0) from None
+                node.end(list(topic.full), 4008, "too slow")
         limit = self.limits.buffered
         try:
             async with deadline(seconds, "hub.room"):
@@ -502,6 +506,44 @@ class Hub:
         await self.start()
         return await self.engine.count(channel)
 
+    async def add(self, channel: str, *, user: str = "", member: str = "") -> int:
+        """Put all connections of a user, or one connection, into a channel, on all nodes; those that are there now.
+
+        It is the application that asks, so nobody else is asked. A client of ``sojourn.v1`` gets what is published
+        there, but has not joined by itself: when it comes back it is not in the channel any more.
+
+        Args:
+            channel: Which.
+            user: All of this user.
+            member: This one.
+
+        Returns:
+            How many of this process there were.
+
+        Raises:
+            AccessDenied: There is no such channel.
+            ValueError: It names nobody.
+            EngineUnavailable: The channel can't be subscribed, or the other nodes can't be told.
+
+        Cancel: safe; some may be in it.
+        """
+        return await self._place(user, member, channel, "")
+
+    async def remove(self, channel: str, *, user: str = "", member: str = "") -> int:
+        """Take all connections of a user, or one connection, out of a channel, on all nodes; else as :meth:`add`."""
+        return await self._place(user, member, "", channel)
+
+    async def _place(self, user: str, member: str, join: str, leave: str) -> int:
+        if not (user or member):
+            raise ValueError("name a user or a member")
+        node = self._node or await self.start()
+        node.topics.rule(join or leave)
+        found = node.find(user, member)
+        await node.place(found, join, leave)
+        if not (member and found):
+            await node.place_elsewhere(user, member, join, leave)
+        return len(found)
+
     async def disconnect(
         self, *, user: str = "", member: str = "", code: int = 4503, reason: str = "disconnected"
     ) -> int:
@@ -546,8 +588,15 @@ class Hub:
         found = self._snapshots.find(topic.channel)
         if found is None:
             return None
-        state = await found[0](**found[1])
-        if state is None:
+        try:
+            async with deadline(_STATE, "hub.snapshot"):
+                state = await found[0](**found[1])
+            if state is None:
+                return None
+            kind, data = payload_of(state)
+        except Exception as error:  # noqa: BLE001 - whatever the application raises: a gap is told then
+            task = asyncio.current_task()
+            assert task is not None
+            tell_failure(task, error, f"the snapshot of {topic.channel}")
             return None
-        kind, data = payload_of(state)
         return Publication(topic.channel, topic.epoch, 0, 0, kind, data)

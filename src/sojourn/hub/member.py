@@ -164,7 +164,7 @@ class Member(ABC):
 
     def hold(self, publications: Sequence[Publication]) -> None:
         """Let these wait, as far as the rules of their channels allow."""
-        backlog, topics, form = self.node.backlog, self.topics, self.form
+        backlog, topics, form = self.node.backlog, self.node.topics, self.form
         for publication in publications:
             if not backlog.hold(self, publication, topics.get(publication.channel), len(form.of(publication))):
                 return

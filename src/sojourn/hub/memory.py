@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from contextvars import Context
 from typing import Final
 
 from sojourn.clock import Clock, SystemClock
@@ -52,6 +53,7 @@ class MemoryEngine:
         self._receiver: Receiver | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pause = _SWEEP
+        self._context = Context()  # nobody's request
 
     @property
     def available(self) -> bool:
@@ -150,7 +152,7 @@ class MemoryEngine:
     def _plan(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self._pause, self._sweep)
+        self._timer = asyncio.get_running_loop().call_later(self._pause, self._sweep, context=self._context)
 
     def _sweep(self) -> None:
         now = self._clock.monotonic()

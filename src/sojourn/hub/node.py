@@ -13,6 +13,7 @@ import msgspec
 
 from sojourn.asgi.server_control import CURRENT_SERVER
 from sojourn.clock import Clock, SystemClock
+from sojourn.errors import ClientDisconnected
 from sojourn.hub.backlog import Backlog
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine, Present
@@ -23,6 +24,7 @@ from sojourn.hub.presence import Presences
 from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.resume import Joins
 from sojourn.hub.rules import Channel
+from sojourn.hub.shares import Gap
 from sojourn.hub.stats import Stats
 from sojourn.hub.topic import Topic
 from sojourn.hub.topics import Topics
@@ -43,6 +45,8 @@ class _Order(msgspec.Struct, array_like=True, omit_defaults=True):
     data: bytes = b""
     code: int = 0
     detail: str = ""
+    join: str = ""
+    leave: str = ""
 
 
 class Node:
@@ -80,6 +84,7 @@ class Node:
         self.outage = Outage(engine, self.begin, self.context)
         self.topics.own = self.outage.own
         self.topics.gap = self._gap
+        self.topics.snapshot = self._state_of
         self.joins = Joins(engine, self.topics, self.turn, stats)
         self.joins.snapshot = self._no_snapshot
         self.presences = Presences(engine, self.begin, self._push_presence, stats, self.context)
@@ -133,9 +138,9 @@ class Node:
             mine.pop(member, None)
             if not mine:
                 del self._users[member.user]
+        member.dropped()
         for channel in list(member.topics):
             self.leave(member, channel)
-        member.dropped()
         if member.suspect:
             self.stats.suspect -= 1
         self.stats.members[member.transport] -= 1
@@ -146,11 +151,12 @@ class Node:
         topic = member.topics.pop(channel, None)
         if topic is None:
             return False
-        self.turn.flush()
+        if not member.over:  # then nothing may be written to it any more
+            self.turn.flush()
+        topic.late.pop(member, None)
         member.forsake(topic)
         topic.full.discard(member)
-        if member.waiting is not None:
-            member.waiting.forget(channel)
+        self.backlog.leave(member, channel)
         self.presences.leave(topic, member)
         member.infos.pop(channel, None)
         self.topics.release(topic)
@@ -198,11 +204,33 @@ class Node:
 
     def end(self, members: Sequence[Member], code: int, detail: str) -> int:
         """End members of this process. Returns how many."""
+        self.turn.flush()  # what was published before is theirs
         for member in members:
             self.bye(member, code, detail)
             member.end(code, detail)
             self.stats.closed(code)
         return len(members)
+
+    async def place(self, members: Sequence[Member], join: str, leave: str) -> None:
+        """Put members of this process into a channel, from now on, and take them out of another; "" is none.
+
+        Raises:
+            AccessDenied: There is no such channel.
+            EngineUnavailable: It can't be subscribed.
+        """
+        for member in members:
+            if leave:
+                self.leave(member, leave)
+            if join and join not in member.topics and not member.over:
+                try:
+                    (joined,) = await self.joins.join(member, {join: None}, lambda joined: None)
+                except ClientDisconnected:
+                    continue  # it has left meanwhile
+                self.presences.enter(joined.topic, member, None)
+
+    async def place_elsewhere(self, user: str, member: str, join: str, leave: str) -> None:
+        """Have members of other nodes put into a channel, and taken out of another."""
+        await self.engine.tell(msgspec.msgpack.encode(_Order(user, member, join=join, leave=leave)))
 
     async def send_elsewhere(self, user: str, member: str, kind: Kind, data: bytes) -> None:
         """Send something to members of other nodes."""
@@ -229,7 +257,9 @@ class Node:
         except msgspec.MsgspecError:
             return  # of another version of the hub, which asks for what this one can't do
         members = self.find(order.user, order.member)
-        if order.code:
+        if order.join or order.leave:
+            self.begin(self.place(members, order.join, order.leave), "hub place")
+        elif order.code:
             self.end(members, order.code, order.detail)
         elif members:
             self.send(members, Kind(order.kind), order.data)
@@ -253,19 +283,22 @@ class Node:
 
     # What members are told
 
-    def _gap(self, topic: Topic, cursor: Cursor) -> None:
-        """Something of a channel is lost for all its members here."""
-        self.begin(self._tell_gap(topic, cursor, topic.members()), f"hub gap {topic.channel}")
+    def _gap(self, topic: Topic, cursor: Cursor, state: Publication | None) -> None:
+        """Something of a channel is lost for its members here, and for those who are about to join."""
+        for member in topic.members():
+            late = topic.late.get(member)
+            if late is not None and not late.misses(cursor):
+                continue
+            self.stats.gaps += 1
+            if state is None:
+                member.hold_gap(topic, cursor)
+            else:
+                member.deliver_state(topic, state, cursor)
+        for missed in topic.catching.values():
+            missed.append(Gap(topic.channel, cursor))
 
-    async def _tell_gap(self, topic: Topic, cursor: Cursor, members: Sequence[Member]) -> None:
-        state = await self.joins.snapshot(topic)
-        for member in members:
-            if not member.over:
-                self.stats.gaps += 1
-                if state is None:
-                    member.hold_gap(topic, cursor)
-                else:
-                    member.deliver_state(topic, state, cursor)
+    async def _state_of(self, topic: Topic) -> Publication | None:
+        return await self.joins.snapshot(topic)
 
     def _push_presence(self, topic: Topic, came: Sequence[Present], left: Sequence[str]) -> None:
         encoded: dict[Any, bytes | None] = {}
@@ -282,6 +315,7 @@ class Node:
 
     def stop(self) -> None:
         """Nothing of the hub's own runs any more."""
+        self.topics.stop()
         self.presences.stop()
         self.outage.stop()
         self.backlog.stop()

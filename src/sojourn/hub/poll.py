@@ -93,11 +93,13 @@ class Poll:
             hub.admit(member)
             if self._wanted:
                 await hub.let_in(member, self._wanted, told.extend, None)
-            place = min((each.position for each in told), key=lambda each: each.seq) if told else await hub.place()
+            place = min((each.has for each in told), key=lambda each: each.seq) if told else await hub.place()
             if not member.came and not member.gaps and any(self._wanted.values()):
                 await asyncio.wait((member.finished,), timeout=self._seconds)
             if member.came:
-                place = member.came[-1].cursor if member.came[-1].seq > place.seq or member.size >= _ROOM else place
+                last = member.came[-1].cursor
+                if last.seq > place.seq or last.epoch != place.epoch or member.size >= _ROOM:
+                    place = last
             pubs = [said for each in member.came if isinstance(said := wired(each), wire.Publication)]
             return wire.Polled(str(place), pubs, member.gaps, _RETRY)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from sojourn.hub.member import Member
 from sojourn.hub.pulled import PulledMember
 from sojourn.hub.rules import HubPing
 
@@ -57,12 +58,10 @@ class Quiet:
         # After a stall nobody is judged: what came meanwhile is read after this.
         stood, self._last = now - self._last > 2 * self._pause + 1.0, now
         for member in list(self._node.members.values()):
-            if not isinstance(member, PulledMember) or member.transport == "poll":
-                continue
             if member.transport == "sse":
-                if now - member.wrote_at >= self._ping.every:
+                if now - member.spoken_at >= self._ping.every:
                     self._send(member)
-            elif not stood:
+            elif isinstance(member, PulledMember) and member.transport != "poll" and not stood:
                 self._judge(member, now)
         for member in [each for each in self._pinged if each.over]:
             del self._pinged[member]
@@ -86,7 +85,7 @@ class Quiet:
         self._send(member)
         self._pinged[member] = (now, missed)
 
-    def _send(self, member: PulledMember) -> bool:
+    def _send(self, member: Member) -> bool:
         data = member.form.ping()
         if data is None:
             return False

@@ -9,6 +9,7 @@ are joined together, so that one number tells how far the member has come in all
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,7 +18,8 @@ from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine
 from sojourn.hub.member import Member
 from sojourn.hub.publication import Publication
-from sojourn.hub.topic import Topic
+from sojourn.hub.shares import Gap
+from sojourn.hub.topic import Late, Topic
 from sojourn.hub.topics import PAGE, Topics
 from sojourn.hub.turn import Turn
 from sojourn.scopes.deadline import deadline
@@ -31,9 +33,10 @@ __all__ = ["UNKNOWN", "Joined", "Joins"]
 UNKNOWN: Final = Cursor("", 0)
 #: Bytes of missed publications that are handed to a member before it is looked whether it takes them.
 _PIECE: Final = 64 * 1024
-_BY_SEQ: Final = attrgetter("seq")
+_SEQ: Final = attrgetter("seq")
 
 Snapshot = Callable[[Topic], Awaitable[Publication | None]]
+_Item = Publication | Gap
 
 
 class Joined(NamedTuple):
@@ -41,15 +44,15 @@ class Joined(NamedTuple):
 
     Attributes:
         topic: The channel.
-        position: Everything after it follows.
+        position: Everything after it follows, first of all what was missed.
         recovered: Whether nothing is missing; None when the member has not asked for what it missed.
-        info: What the member says about itself there.
+        has: The place it is at once it was given all that it missed.
     """
 
     topic: Topic
     position: Cursor
     recovered: bool | None
-    info: Any = None
+    has: Cursor
 
 
 class _Read(NamedTuple):
@@ -109,99 +112,155 @@ class Joins:
         except BaseException:
             for topic in topics:
                 topic.catching.pop(member, None)
+                topic.late.pop(member, None)
                 self._topics.release(topic)
             raise
         for topic in topics:
+            del topic.catching[member]
             member.topics[topic.channel] = topic
-            member.enter(topic)
+            if member not in topic.late:
+                member.enter(topic)
         return joined
 
     async def _catch_up(
         self, member: Member, topics: Mapping[Topic, Cursor | None], tell: Callable[[list[Joined]], None]
     ) -> list[Joined]:
-        read: dict[Topic, _Read] = {}
-        for topic, since in topics.items():
-            if not _is_there(topic, since):
-                read[topic] = await self._read(topic, since)
-        place = min((found.position.seq for found in read.values()), default=None)
-        joined: list[Joined] = []
-        publications: list[Publication] = []
-        for topic, since in topics.items():
-            found = read.get(topic)
-            position = self._topics.covered(topic) if found is None else Cursor(found.position.epoch, place or 0)
-            recovered = None if since is None else found is None or not found.gap
-            joined.append(Joined(topic, position, recovered))
-            self._stats.resumes["fresh" if recovered is None else "recovered" if recovered else "gap"] += 1
+        read = await self._read_all(topics)
         self._turn.flush()
+        cut = min((found.position for found in read.values()), key=_SEQ, default=None)
+        joined: list[Joined] = []
+        for topic, since in topics.items():
+            joined.append(self._joined(topic, since, read.get(topic), cut))
+        for each in joined:
+            recovered = each.recovered
+            self._stats.resumes["fresh" if recovered is None else "recovered" if recovered else "gap"] += 1
+        late = {each.topic: _late(each, self._topics.covered(each.topic)) for each in joined}
         tell(joined)
-        for topic, found in read.items():
-            state = await self.snapshot(topic) if found.gap else None
-            if found.gap:
-                self._stats.gaps += 1
-            if state is not None:
-                member.deliver_state(topic, state, Cursor(found.position.epoch, place or 0))
-                continue
-            if found.gap:
-                member.hold_gap(topic, Cursor(found.position.epoch, _start(found)))
-            publications.extend(each for each in found.publications if each.seq <= (place or 0))
-        publications.sort(key=_BY_SEQ)
-        await self._replay(member, topics, publications)
+        if cut is not None:
+            await self._give_read(member, topics, read, cut)
         # What came meanwhile, until there is no more: then the member is there, in the same turn of the loop.
         while True:
             self._turn.flush()
-            missed = self._missed(member, topics, read, place)
+            missed = self._missed(member, late)
             if not missed:
+                for topic, has in late.items():
+                    covered = self._topics.covered(topic)
+                    if covered != has.place and not has.misses(covered):
+                        topic.late[member] = has
                 return joined
-            await self._replay(member, topics, missed)
+            await self._replay(member, topics, missed, joined[0].has.epoch)
 
-    def _missed(
-        self, member: Member, topics: Mapping[Topic, Any], read: Mapping[Topic, _Read], place: int | None
-    ) -> list[Publication]:
-        """What came live since the last look, without what was in a page."""
-        missed: list[Publication] = []
-        for topic in topics:
+    async def _give_read(
+        self, member: Member, topics: Mapping[Topic, Any], read: Mapping[Topic, _Read], cut: Cursor
+    ) -> None:
+        """Give a member what was read, up to the place to which everything was read."""
+        items: list[_Item] = []
+        states: list[tuple[Topic, Publication]] = []
+        for topic, found in read.items():
+            if found.gap:
+                self._stats.gaps += 1
+                state = await self.snapshot(topic)
+                if state is not None:
+                    states.append((topic, state))
+                    continue
+                items.append(Gap(topic.channel, Cursor(cut.epoch, min(_start(found), cut.seq))))
+            items.extend(each for each in found.publications if each.seq <= cut.seq)
+        await self._replay(member, topics, items, cut.epoch)
+        for topic, state in states:  # behind what is before them: a cut may come at any moment
+            member.deliver_state(topic, state, cut)
+
+    def _joined(self, topic: Topic, since: Cursor | None, found: _Read | None, cut: Cursor | None) -> Joined:
+        """What a member is told, and what it has when it was given all that was read."""
+        has = self._topics.covered(topic) if cut is None else cut
+        if since is None:
+            if cut is None and topic.held:
+                has = topic.held[-1].cursor  # what the topic still looks for was before
+            return Joined(topic, has, None, has)
+        if found is None:  # it may be ahead of this node
+            return Joined(topic, since, True, since)
+        if since.epoch == has.epoch and since.seq <= has.seq:
+            return Joined(topic, since, not found.gap, has)  # it keeps its own place until it has what follows
+        return Joined(topic, Cursor(has.epoch, min(_start(found), has.seq)), not found.gap, has)
+
+    def _missed(self, member: Member, late: Mapping[Topic, Late]) -> list[_Item]:
+        """What came live since the last look, without what the member has."""
+        missed: list[_Item] = []
+        for topic, each in late.items():
             came, topic.catching[member] = topic.catching[member], []
-            found = read.get(topic)
-            if found is None or place is None:
-                missed.extend(came)
-            else:
-                missed.extend(each for each in came if each.seq > place or each.epoch != found.position.epoch)
-        missed.sort(key=_BY_SEQ)
+            missed.extend(item for item in came if not item.cursor.seq or each.misses(item.cursor))
         return missed
+
+    async def _read_all(self, topics: Mapping[Topic, Cursor | None]) -> dict[Topic, _Read]:
+        """Read what was missed. All of it or nothing: then one place says how far the member has come in all channels.
+
+        It is read again where the store has forgotten meanwhile, so that all places are of one life of it.
+        """
+        read: dict[Topic, _Read] = {}
+        if all(self._is_there(topic, since) for topic, since in topics.items()):
+            return read
+        wanted = [topic for topic, since in topics.items() if since is not None or not self._is_there(topic, since)]
+        behind = wanted
+        while behind:
+            for topic in behind:
+                read[topic] = await self._read(topic, topics[topic])
+            epoch = read[behind[-1]].position.epoch
+            behind = [topic for topic in wanted if read[topic].position.epoch != epoch]
+        return read
+
+    def _is_there(self, topic: Topic, since: Cursor | None) -> bool:
+        """Whether nothing has to be read: most who come back were away for a moment only."""
+        if since is None:
+            return topic.rule.history.mode != "latest"  # of such a channel everybody gets the state first
+        if since.epoch != topic.epoch or topic.held is not None:
+            return False
+        # Whoever is ahead of all that this node knows has perhaps made it up: the engine knows.
+        return topic.seq <= since.seq <= self._topics.covered(topic).seq
 
     async def _read(self, topic: Topic, since: Cursor | None) -> _Read:
         publications: list[Publication] = []
         gap = False
         while True:
             page = await self._engine.history(topic.channel, since, PAGE, topic.rule.history)
+            if publications and publications[0].epoch != page.position.epoch:
+                publications = []  # the store has forgotten meanwhile, and the page says so
             publications.extend(page.publications)
             gap = gap or page.gap
             since = page.position
             if not page.more:
                 return _Read(publications, since, gap)
 
-    async def _replay(self, member: Member, topics: Mapping[Topic, Any], publications: list[Publication]) -> None:
+    async def _replay(self, member: Member, topics: Mapping[Topic, Any], items: list[_Item], epoch: str) -> None:
         """Hand over what was missed, as fast as the member takes it: it is not behind because it was away."""
-        patience = max(topic.rule.outbox.max_age for topic in topics)
+        if not items:
+            return
+        rules = [topic.rule.outbox for topic in topics]
+        patience = max(rule.max_age for rule in rules)
+        most = max(1, min(rule.max_messages for rule in rules) // 2)
+        room = min(_PIECE, min(rule.max_bytes for rule in rules) // 2)
+        by_channel = {topic.channel: topic for topic in topics}
         piece: list[Publication] = []
         size = 0
-        for publication in publications:
-            piece.append(publication)
-            size += len(publication.data)
-            if size >= _PIECE:
-                member.deliver(piece)
-                await self._taken(member, patience)
+        for item in sorted(items, key=lambda item: _rank(item, epoch)):
+            more = 0 if isinstance(item, Gap) else len(item.data)
+            if piece and (not more or size + more > room or len(piece) >= most):
+                await self._give(member, piece, patience)
                 piece, size = [], 0
+            if isinstance(item, Gap):
+                member.hold_gap(by_channel[item.channel], item.cursor)
+            else:
+                piece.append(item)
+                size += more
         if piece:
-            member.deliver(piece)
+            await self._give(member, piece, patience)
 
-    async def _taken(self, member: Member, patience: float) -> None:
+    async def _give(self, member: Member, piece: list[Publication], patience: float) -> None:
         try:
             async with deadline(patience, "hub.replay"):
-                await member.drained()
+                await member.flushed()
         except DeadlineExceeded:
-            member.end(4008, "too slow")
+            member.node.end([member], 4008, "too slow")
         _alive(member)
+        member.deliver(piece)
 
 
 def _alive(member: Member) -> None:
@@ -209,12 +268,17 @@ def _alive(member: Member) -> None:
         raise ClientDisconnected("the member has ended")
 
 
-def _is_there(topic: Topic, since: Cursor | None) -> bool:
-    """Whether nothing has to be read: most who come back were away for a moment only."""
-    if since is None:
-        return topic.rule.history.mode != "latest"  # of such a channel everybody gets the state first
-    return since.epoch == topic.epoch and topic.held is None and since.seq >= topic.seq
-
-
 def _start(found: _Read) -> int:
     return found.publications[0].prev if found.publications else found.position.seq
+
+
+def _late(joined: Joined, covered: Cursor) -> Late:
+    has = joined.has
+    return Late(has, covered.epoch if covered.epoch != has.epoch else "")
+
+
+def _rank(item: _Item, epoch: str) -> tuple[bool, float, bool]:
+    """The order in which things are given: what has no number comes last, a notice behind all up to its place."""
+    gap = isinstance(item, Gap)
+    cursor = item.cursor
+    return cursor.epoch != epoch, cursor.seq if gap or cursor.seq else inf, gap

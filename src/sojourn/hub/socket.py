@@ -63,14 +63,17 @@ class Socket:
         if identity is None:
             identity = await self._ask(caller)
         self._connected = connected = Connected(hub, peer, self._member(node, identity, caller, v1), v1)
-        hub.admit(connected.member)
-        handler = _handler_of(scope)
-        if identity.expires is not None and hub.authenticator is not None:
-            self._term = Term(connected.member, handler)
-            self._term.set(identity.expires)
-        connected.renews(self._term)
-        if v1:
-            hub.greet(connected.member, await hub.place())
+        try:
+            hub.admit(connected.member)
+            if hub.authenticator is not None:
+                self._term = Term(connected.member, _handler_of(scope))
+                self._term.set(identity.expires)
+            connected.renews(self._term)
+            if v1:
+                hub.greet(connected.member, await hub.place())
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
         return connected
 
     async def __aexit__(

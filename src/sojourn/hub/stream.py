@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from sojourn.asgi.cycle import HttpCycle
+from sojourn.errors import ClientDisconnected, EngineUnavailable
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.direct import DirectMember
 from sojourn.hub.forms import EVENT_CHUNKS, EVENTS, LINE_EVENT_CHUNKS, LINE_EVENTS
@@ -102,10 +103,13 @@ class Stream:
         await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
         cycle = (scope.get("extensions") or {}).get("sojourn")
         address = str(scope["client"][0]) if scope.get("client") else ""
-        if isinstance(cycle, HttpCycle) and cycle.streaming and not cycle.lost:
-            await self._direct(cycle, address)
-        else:
-            await self._pulled(receive, send, address)
+        try:
+            if isinstance(cycle, HttpCycle) and cycle.streaming and not cycle.lost:
+                await self._direct(cycle, address)
+            else:
+                await self._pulled(receive, send, address)
+        except (ClientDisconnected, EngineUnavailable):
+            pass  # the head was sent: whoever is still there gets the end, and comes back by itself
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _direct(self, cycle: HttpCycle, address: str) -> None:
@@ -149,12 +153,7 @@ class Stream:
             return
 
         def tell(joined: list[Joined]) -> None:
-            first = min(joined, key=lambda each: each.position.seq)
-            # Who resumes keeps its own place until it has all that it missed.
-            places = [
-                place for place in self._wanted.values() if place is not None and place.epoch == first.position.epoch
-            ]
-            hub.greet(member, min([*places, first.position], key=lambda place: place.seq))
+            hub.greet(member, min((each.position for each in joined), key=lambda place: place.seq))
 
         await hub.let_in(member, self._wanted, tell, None)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.publication import Publication
 from sojourn.hub.rules import Channel
+from sojourn.hub.shares import Gap
 
 if TYPE_CHECKING:
     from sojourn.hub.direct import DirectMember
@@ -15,7 +16,25 @@ if TYPE_CHECKING:
     from sojourn.hub.presence import Roll
     from sojourn.hub.pulled import PulledMember
 
-__all__ = ["Topic"]
+__all__ = ["Late", "Topic"]
+
+
+class Late(NamedTuple):
+    """A member has more of a channel than this node: it has read history that is still on its way to the node.
+
+    Attributes:
+        place: What it has.
+        stale: An epoch before that of the place, in which the topic still is; "" when it is in the same.
+    """
+
+    place: Cursor
+    stale: str
+
+    def misses(self, cursor: Cursor) -> bool:
+        """Whether something at a place is new to it."""
+        if cursor.epoch == self.place.epoch:
+            return cursor.seq > self.place.seq
+        return cursor.epoch != self.stale
 
 
 class Topic:
@@ -30,7 +49,8 @@ class Topic:
             up to it is still to come.
         groups: Members that are written to straight, by the form they get.
         pulled: Members that fetch what waits for them.
-        catching: Members that read what they have missed, with what came meanwhile.
+        late: Members that are in it, and get nothing of it before the first that is new to them.
+        catching: Members that read what they have missed, with what came meanwhile: publications, and notices of gaps.
         batch: What came in this turn of the loop and is not written yet.
         held: What came while the topic repairs itself; None while it does not.
         users: How many hold it open.
@@ -46,6 +66,7 @@ class Topic:
         "full",
         "groups",
         "held",
+        "late",
         "params",
         "pulled",
         "roll",
@@ -61,7 +82,8 @@ class Topic:
         self.epoch, self.seq = place
         self.groups: dict[Form, dict[DirectMember, None]] = {}
         self.pulled: dict[PulledMember, None] = {}
-        self.catching: dict[Member, list[Publication]] = {}
+        self.late: dict[Member, Late] = {}
+        self.catching: dict[Member, list[Publication | Gap]] = {}
         self.batch: list[Publication] = []
         self.held: list[Publication] | None = None
         self.users = 0
@@ -71,11 +93,11 @@ class Topic:
     @property
     def size(self) -> int:
         """How many members are in it."""
-        return len(self.pulled) + sum(map(len, self.groups.values()))
+        return len(self.late) + len(self.pulled) + sum(map(len, self.groups.values()))
 
     def members(self) -> list[Member]:
         """All members that are in it."""
-        found: list[Member] = list(self.pulled)
+        found: list[Member] = [*self.late, *self.pulled]
         for group in self.groups.values():
             found.extend(group)
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,7 +46,9 @@ class Topics:
 
     Attributes:
         own: Whether the members of this node have had a publication already, from before it was stored.
-        gap: Called with a topic and a place when something before that place can't be had any more.
+        gap: Called with a topic and a place when something before that place can't be had any more; and with the
+            channel's state, if the application has one.
+        snapshot: Makes the state of a channel; gives None where the application has none.
         place: Number of the last publication that has come to this node, in any channel.
         epoch: The life of the store that it counts in; "" before the first.
     """
@@ -60,11 +62,17 @@ class Topics:
         self._begin = begin
         self._stats = stats
         self._all: dict[str, Topic] = {}
-        self._opening: dict[str, asyncio.Future[Topic]] = {}
+        #: Channels that are being subscribed, or given up; whoever wants one waits until that is over.
+        self._opening: dict[str, asyncio.Future[Topic | None]] = {}
+        #: What has come of channels that are subscribed already, and not open yet.
+        self._early: dict[str, list[Publication]] = {}
+        self._lingering: dict[str, asyncio.TimerHandle] = {}
+        self._stopped = False
         self._loop = asyncio.get_running_loop()
         self._context = context
         self.own: Callable[[Publication], bool] = lambda publication: False
-        self.gap: Callable[[Topic, Cursor], None] = lambda topic, cursor: None
+        self.gap: Callable[[Topic, Cursor, Publication | None], None] = lambda topic, cursor, state: None
+        self.snapshot: Callable[[Topic], Awaitable[Publication | None]]
         self.place = 0
         self.epoch = ""
         #: Who waits for a publication to come.
@@ -110,7 +118,7 @@ class Topics:
         while True:
             topic = self._all.get(channel)
             if topic is not None:
-                topic.users += 1
+                self.hold(topic)
                 return topic
             opening = self._opening.get(channel)
             if opening is not None:
@@ -120,6 +128,8 @@ class Topics:
                 continue
             rule, params = self.rule(channel)
             self._opening[channel] = opening = self._loop.create_future()
+            early: list[Publication] = []
+            self._early[channel] = early
             try:
                 place = await self._engine.subscribe(channel)
             except BaseException as error:
@@ -130,28 +140,47 @@ class Topics:
                     opening.cancel()
                 raise
             finally:
-                del self._opening[channel]
+                del self._opening[channel], self._early[channel]
             topic = self._all[channel] = Topic(channel, rule, params, place)
+            for publication in early:
+                self.deliver(publication)
             opening.set_result(topic)
+
+    def hold(self, topic: Topic) -> None:
+        """Hold a topic that is open."""
+        topic.users += 1
+        lingering = self._lingering.pop(topic.channel, None)
+        if lingering is not None:
+            lingering.cancel()
 
     def release(self, topic: Topic) -> None:
         """Hold it no more."""
         topic.users -= 1
-        if not topic.users:
-            self._loop.call_later(_LINGER, self._forget, topic, context=self._context)
+        if not topic.users and not self._stopped:
+            self._lingering[topic.channel] = self._loop.call_later(_LINGER, self._forget, topic, context=self._context)
+
+    def stop(self) -> None:
+        """Nothing is subscribed any more, nor repaired."""
+        self._stopped = True
+        for timer in self._lingering.values():
+            timer.cancel()
+        self._lingering.clear()
+        self._all.clear()
 
     def _forget(self, topic: Topic) -> None:
-        if not topic.users and self._all.get(topic.channel) is topic:
-            del self._all[topic.channel]
-            self._begin(self._unsubscribe(topic.channel), f"hub unsubscribe {topic.channel}")
+        channel = topic.channel
+        del self._lingering[channel], self._all[channel]
+        # Whoever wants it again waits until it is given up: the two must not overtake each other on their way.
+        self._opening[channel] = self._loop.create_future()
+        self._begin(self._unsubscribe(channel), f"hub unsubscribe {channel}")
 
     async def _unsubscribe(self, channel: str) -> None:
         try:
             await self._engine.unsubscribe(channel)
         except EngineUnavailable:
             return  # with its connection its subscriptions are gone as well
-        if channel in self._all or channel in self._opening:
-            await self._engine.subscribe(channel)  # somebody came in between
+        finally:
+            self._opening.pop(channel).set_result(None)
 
     async def reached(self, topic: Topic, cursor: Cursor) -> None:
         """Wait until a publication has come to this node.
@@ -161,13 +190,20 @@ class Topics:
         while topic.epoch == cursor.epoch and topic.seq < cursor.seq:
             reached = self._loop.create_future()
             self._reaching.append(reached)
-            await reached
+            try:
+                await reached
+            finally:
+                if reached in self._reaching:
+                    self._reaching.remove(reached)
 
     # Publications
 
     def deliver(self, publication: Publication) -> None:
         """One has come."""
         topic = self._all.get(publication.channel)
+        if topic is None and (early := self._early.get(publication.channel)) is not None:
+            early.append(publication)
+            return
         if publication.epoch == self.epoch:
             if publication.seq > self.place:
                 self.place = publication.seq
@@ -187,9 +223,12 @@ class Topics:
             if not self.own(publication):
                 self._turn.add(topic, publication)
             if self._reaching:
-                reaching, self._reaching = self._reaching, []
-                for reached in reaching:
-                    _wake(reached)
+                self._wake_reaching()
+
+    def _wake_reaching(self) -> None:
+        reaching, self._reaching = self._reaching, []
+        for reached in reaching:
+            _wake(reached)
 
     def repair(self, topic: Topic, publication: Publication | None = None) -> None:
         """Read what may be missing between the topic's place and what comes now."""
@@ -207,7 +246,7 @@ class Topics:
                 await asyncio.wait((self._pause(_AGAIN),))
                 continue
             self._stats.repositioned += 1
-            self._take_page(topic, page)
+            self._take_page(topic, page, await self.snapshot(topic) if page.gap else None)
             if not page.more:
                 self._take_held(topic)
 
@@ -216,24 +255,31 @@ class Topics:
         self._loop.call_later(seconds, _wake, pause)
         return pause
 
-    def _take_page(self, topic: Topic, page: Page) -> None:
+    def _take_page(self, topic: Topic, page: Page, state: Publication | None) -> None:
+        publications = page.publications
         if page.gap:
             self._turn.flush()
-            first = page.publications[0].prev if page.publications else page.position.seq
-            self.gap(topic, Cursor(page.position.epoch, first))
-        for publication in page.publications:
+            if state is not None:
+                publications = ()  # the state was made after they were
+            first = publications[0].prev if publications else page.position.seq
+            self.gap(topic, Cursor(page.position.epoch, first), state)
+        for publication in publications:
             new = page.gap or publication.seq > topic.seq or publication.epoch != topic.epoch
             if new and not self.own(publication):
                 self._turn.add(topic, publication)
         topic.epoch, topic.seq = page.position
+        self._wake_reaching()
 
     def _take_held(self, topic: Topic) -> None:
         held, topic.held = topic.held or [], None
-        full = len(held) >= _HELD
+        again = len(held) >= _HELD
         for publication in held:
-            if publication.seq > topic.seq or publication.epoch != topic.epoch:
+            if publication.epoch != topic.epoch:
+                # Of a life before this one, or of the next: history tells. It is not held again, or this had no end.
+                again = True
+            elif publication.seq > topic.seq:
                 self.deliver(publication)
-        if full and topic.held is None:
+        if again:
             self.repair(topic)
 
     def lost(self, channels: Sequence[str] | None) -> None:

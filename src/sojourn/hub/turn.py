@@ -41,6 +41,8 @@ class Turn:
 
     def add(self, topic: Topic, publication: Publication) -> None:
         """Something was published."""
+        if topic.late:
+            self._let_in(topic, publication)
         if not topic.batch:
             if not self._topics:
                 self._loop.call_soon(self.flush, context=self._context)
@@ -50,6 +52,13 @@ class Turn:
         self._bytes += len(publication.data)
         if self._count >= _MOST or self._bytes >= _MOST_BYTES:
             self.flush()
+
+    def _let_in(self, topic: Topic, publication: Publication) -> None:
+        for member, late in list(topic.late.items()):
+            if not publication.seq or late.misses(publication.cursor):
+                self.flush()  # what came before this one is not for it
+                del topic.late[member]
+                member.enter(topic)
 
     def flush(self) -> None:
         """Write what was gathered. Whoever changes who is in a topic does this first: each gets what is its own."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["Cookie", "SameSite"]
+__all__ = ["SameSite", "SessionCookie"]
 
 SameSite = Literal["lax", "strict", "none"]
 
@@ -14,7 +14,7 @@ SameSite = Literal["lax", "strict", "none"]
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 
 
-class Cookie(NamedTuple):
+class SessionCookie(NamedTuple):
     """How the cookie looks.
 
     Attributes:
@@ -30,7 +30,7 @@ class Cookie(NamedTuple):
     same_site: SameSite = "lax"
     lasting: bool = True
 
-    def checked(self) -> Cookie:
+    def checked(self) -> SessionCookie:
         """The same, with a name.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Final
 from sojourn.clock import Clock, SystemClock
 from sojourn.errors import ConfigError
 from sojourn.scopes.context import SecurityContext, acting_as
-from sojourn.sessions.cookie import Cookie
+from sojourn.sessions.cookie import SessionCookie
 from sojourn.sessions.fields import with_fields
 from sojourn.sessions.seal import Seal
 from sojourn.sessions.session import Session
@@ -55,7 +55,7 @@ class CookieSessions:
         secrets: Sequence[str | bytes],
         *,
         max_age: float = 86_400.0,
-        cookie: Cookie | None = None,
+        cookie: SessionCookie | None = None,
         user_key: str = "user",
         encrypt: bool = False,
         clock: Clock | None = None,
@@ -63,7 +63,7 @@ class CookieSessions:
         if not max_age > 0:
             raise ConfigError(f"max_age must be above zero, not {max_age!r}")
         self.app = app
-        self._cookie = (cookie or Cookie()).checked()
+        self._cookie = (cookie or SessionCookie()).checked()
         self._seal = Seal(
             [secrets] if isinstance(secrets, str | bytes) else secrets, self._cookie.name, encrypt=encrypt
         )

@@ -25,8 +25,11 @@ __all__ = ["Exchange"]
 _GATHER: Final = 0.1
 #: Seconds between two looks for changes inside of values, which nothing tells of.
 _LOOK: Final = 1.0
-#: Seconds for the last save.
-_LAST: Final = 5.0
+#: Seconds for the last save, between two tries of it, and after which there is no other: a task that has been cancelled
+#: is named when it goes on for three seconds.
+_LAST: Final = 2.5
+_AGAIN: Final = 0.2
+_PATIENCE: Final = 1.5
 _monotonic: Final = SystemClock.monotonic
 
 
@@ -254,7 +257,16 @@ class Exchange:
         self.session.refuse(lambda: error)
 
     async def _keep_last(self) -> None:
-        await self._keeper.keep()
+        """Nobody waits for it, and nobody would try again."""
+        until = _monotonic() + _PATIENCE
+        while True:
+            try:
+                await self._keeper.keep()
+                return
+            except SessionStoreUnavailable:
+                if _monotonic() >= until:
+                    raise
+            await asyncio.wait((asyncio.get_running_loop().create_future(),), timeout=_AGAIN)
 
     # The end
 

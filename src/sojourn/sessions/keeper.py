@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from sojourn.errors import SessionStoreUnavailable
 from sojourn.sessions.content import EMPTY
-from sojourn.sessions.cookie import Cookie
+from sojourn.sessions.cookie import SessionCookie
 from sojourn.sessions.ids import key_of, new_id
 from sojourn.sessions.session import Session
 from sojourn.sessions.store import SessionStore
@@ -44,13 +44,14 @@ class Keeper:
         life: How long it lasts.
 
     Attributes:
-        lost: How many changes were not kept because the session was over meanwhile, or was found by an old id.
+        lost: How many changes were not kept: the session was over meanwhile, or was found by an old id; or it was to
+            get a new one, and there was no answer that could tell it.
         on_move: Called before the key it had is given up by what is done here.
     """
 
     __slots__ = ("_cookie", "_life", "_lock", "_store", "lost", "on_move", "session")
 
-    def __init__(self, session: Session, store: SessionStore, cookie: Cookie, life: Lifetime) -> None:
+    def __init__(self, session: Session, store: SessionStore, cookie: SessionCookie, life: Lifetime) -> None:
         self.session = session
         self.lost = 0
         self.on_move: Callable[[], None] = _nothing
@@ -113,11 +114,12 @@ class Keeper:
             return await self._begin(session, data)
         for _ in range(_TRIES):
             stored = session.stored
-            if stored.read_only:
+            if stored.read_only or (session.late and session.rotates and data != EMPTY):
+                # The client can't be told a new id any more, and the old one must not become somebody else's.
                 return self._lose(session)
             if data == EMPTY:
                 return await self._end(session)
-            rotates = session.rotates and not session.late
+            rotates = session.rotates
             if rotates:
                 headers, saved = await self._rotate(session, data)
             else:

@@ -10,7 +10,7 @@ from sojourn.clock import Clock
 from sojourn.errors import SessionStoreUnavailable
 from sojourn.scopes.context import SecurityContext, acting_as
 from sojourn.sessions.answer import Refusal, refuse
-from sojourn.sessions.cookie import Cookie
+from sojourn.sessions.cookie import SessionCookie
 from sojourn.sessions.exchange import Exchange
 from sojourn.sessions.ids import key_of, looks_right
 from sojourn.sessions.keeper import Keeper, Lifetime
@@ -51,7 +51,8 @@ class Sessions:
         clock: Times what is open; None takes the machine's.
 
     Attributes:
-        lost: Changes that were not kept, because the session was over meanwhile or was found by an old id.
+        lost: Changes that were not kept: the session was over meanwhile, or was found by an old id; or somebody logged
+            in to it, and there was no answer that could tell the new one.
 
     Raises:
         ValueError: A number makes no sense, or no browser would take the cookie.
@@ -69,7 +70,7 @@ class Sessions:
         *,
         idle: float = 3600.0,
         absolute: float = 7 * 86_400.0,
-        cookie: Cookie | None = None,
+        cookie: SessionCookie | None = None,
         user_key: str = "user",
         size: int = 65_536,
         where: Callable[[Scope], bool] | None = None,
@@ -84,7 +85,7 @@ class Sessions:
         self.app = app
         self.store = store_of(store) if isinstance(store, str) else store
         self.lost = 0
-        self._cookie = (cookie or Cookie()).checked()
+        self._cookie = (cookie or SessionCookie()).checked()
         self._life = Lifetime(idle, absolute, size)
         self._user_key = user_key
         self._where = where

@@ -63,6 +63,8 @@ async def publications_made_at_the_same_time_have_one_order(nodes: Sequence[Node
             )
             expect(len(node.seen.of(channel)) == count * len(nodes), "something was delivered twice")
             expect(not node.seen.holes(channel, start.seq), "not in order, or prev tells of a hole")
+        numbers = [each.seq for each in node.seen.publications]
+        expect(numbers == sorted(numbers), "not in order over all channels")
     orders = {tuple(each.seq for each in node.seen.of("a")) for node in nodes}
     expect(len(orders) == 1, "nodes have seen different orders")
 

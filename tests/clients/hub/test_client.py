@@ -9,9 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 import uvloop
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Close
 
 from sojourn.clients.hub.client import HubClient
 from sojourn.clients.hub.events import Count, Ended, Gap, HubState, Member, Message, Rejoined
+from sojourn.clients.hub.link import Loss
 from sojourn.clients.hub.rules import ClientRules
 from sojourn.errors import ConfigError, DeadlineExceeded, HubGone, HubRefused
 from sojourn.scopes.deadline import deadline
@@ -469,6 +472,38 @@ def test_a_client_is_entered_once_and_before_it_is_used(run: Any) -> None:
                     await client.__aenter__()
 
     run(main())
+
+
+def test_options_reach_the_library_beside_what_the_client_needs(run: Any) -> None:
+    async def main() -> None:
+        async with standing() as server:
+            options = {"additional_headers": {"X-Region": "eu"}, "compression": None, "origin": "https://a.example"}
+            async with client_of(server, token="t", options=options) as client:
+                await client.join("a")
+                (socket,) = server.sockets
+                assert socket.request is not None
+                headers = socket.request.headers
+                found = [
+                    headers.get(name) for name in ("X-Region", "Origin", "Authorization", "Sec-WebSocket-Extensions")
+                ]
+                assert found == ["eu", "https://a.example", "Bearer t", None]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("received", "sent", "first", "expected"),
+    [
+        (Close(4503, "out"), Close(4503, ""), True, (4503, "out")),
+        (Close(1012, ""), None, None, (1012, "closed")),
+        (Close(1000, ""), Close(1009, "too big"), False, (1009, "too big")),
+        (None, Close(1009, "too big"), None, (1009, "too big")),
+        (None, None, None, (1006, "the connection broke")),
+    ],
+)
+def test_who_closes_first_says_why(received: Any, sent: Any, first: Any, expected: tuple[int, str]) -> None:
+    loss = Loss.of(ConnectionClosedError(received, sent, first))
+    assert (loss.code, loss.reason) == expected
 
 
 @pytest.mark.parametrize("url", ["", "example.org/hub", "ftp://example.org", "ws://"])

@@ -1,4 +1,4 @@
-"""One server and one browser for all tests of this folder; a fresh page for each."""
+"""One server and one browser for all tests of this folder; a page that is as new for each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.hub.browser.sites import Site, site
 @pytest.fixture(scope="package")
 def _served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, str, Page]]:
     with site() as (app, url), browse(tmp_path_factory.mktemp("profile"), url) as opened:
+        opened.until("window.ready")
         yield app, url, opened
 
 
@@ -24,10 +25,21 @@ def app(_served: tuple[Site, str, Page]) -> Site:
 
 @pytest.fixture
 def page(_served: tuple[Site, str, Page]) -> Iterator[Page]:
-    """A page that has loaded the client."""
-    app, url, opened = _served
+    """A page that has loaded the client, and holds nothing of another test."""
+    app, _, opened = _served
     app.seen.clear()
+    yield opened
+    opened.value("window.reset(), 0")
+    opened.complaints.clear()
+
+
+@pytest.fixture
+def loaded(_served: tuple[Site, str, Page]) -> Iterator[Page]:
+    """A page that was loaded for this test alone, for one whose clients are not made by ``dial``."""
+    _, url, opened = _served
     opened.open(url)
     opened.until("window.ready")
     yield opened
-    opened.open("about:blank")
+    opened.open(url)
+    opened.until("window.ready")
+    opened.complaints.clear()

@@ -30,11 +30,16 @@ SOURCE = Path(__file__).resolve().parents[3] / "src" / "sojourn" / "hub" / "brow
 #: Frames are few and far between in tests, so all times are short.
 _PING = HubPing(every=0.3, pong_within=0.2, misses=50)
 _RETRY = HubDrain(retry=(20, 60))
-_PAGE = b"""<!doctype html><title>hub</title><script src="/files/sojourn.classic.js"></script><script type="module">
-import { Sojourn } from "/files/%b.js";
+_PAGE = b"""<!doctype html><title>hub</title><script>
+// Before the client is loaded, so that a test can move its clock.
+const clock = Date.now, dice = Math.random, clients = new Set();
+Date.now = () => clock() + (window.later ?? 0);
+</script><script src="/files/sojourn.classic.js"></script><script type="module">
+import { Sojourn } from "/files/sojourn.js";
 window.classic = window.Sojourn;
 window.dial = (path, options) => {
-  const hub = new Sojourn(path, { timeout: 1500, ...options });
+  const hub = new Sojourn(path, { timeout: 5000, ...options });
+  clients.add(hub);
   Object.assign(hub, { states: [], got: [], told: [] });
   hub.on("state", (state, why) => hub.states.push([state, why]));
   hub.on("message", (data) => hub.got.push(data));
@@ -46,10 +51,20 @@ window.enter = (hub, name, options) => {
   Object.assign(channel, { got: [], told: [], joins: [] });
   channel.on("message", (data, info) => channel.got.push(data));
   channel.on("joined", (recovered) => channel.joins.push(recovered ?? null));
-  for (const name of ["gap", "snapshot", "presence", "error"]) channel.on(name, (what) => channel.told.push([name, what]));
+  const others = ["gap", "snapshot", "presence", "error"];
+  for (const name of others) channel.on(name, (what) => channel.told.push([name, what]));
   return channel;
 };
+// As if the page had been loaded anew, which takes longer.
+window.reset = () => {
+  clients.forEach((hub) => hub.close());
+  clients.clear();
+  Math.random = dice;
+  document.title = "hub";
+  for (const name of Object.keys(window)) if (!own.has(name)) delete window[name];
+};
 window.ready = true;
+const own = new Set(Object.keys(window));
 </script>"""
 
 
@@ -73,9 +88,7 @@ class Site:
         self.script: Callable[[Receive, Send], Coroutine[Any, Any, None]]
         self.hub = Hub(
             channels=[
-                Channel(
-                    "chat:{room}", History(size=100), Outbox(), Presence(batch=0.02), public=True, publish=True
-                ),
+                Channel("chat:{room}", History(size=100), Outbox(), Presence(batch=0.02), public=True, publish=True),
                 Channel("short:{x}", History(size=3), public=True, publish=True),
                 Channel("state:{x}", History(size=2), public=True),
                 Channel("price:{x}", History(size=5, mode="latest"), Outbox(on_full="latest"), public=True),
@@ -113,8 +126,11 @@ class Site:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         self.loop = asyncio.get_running_loop()
-        first, _, rest = scope["path"].lstrip("/").partition("/")
+        first = scope["path"].split("/")[1]
         app = self._apps.get(first)
+        if scope["type"] == "http" and (file := self._files.find(scope["path"])) is not None:
+            await self._files.send(file, scope, send)
+            return
         if app is not None:
             said = dict(scope["headers"]).get(b"authorization", b"").decode()
             kind = "ws" if scope["type"] == "websocket" else scope["method"]
@@ -132,12 +148,10 @@ class Site:
                 pass
         elif app is not None:
             await app(scope, receive, send)
-        elif first == "files" and rest == "source.js":
+        elif scope["path"] == "/files/source.js":
             await _answer(send, b"text/javascript", (SOURCE / "sojourn.js").read_bytes())
-        elif first == "files" and (file := self._files.find(rest)) is not None:
-            await self._files.send(file, scope, send)
         else:
-            await _answer(send, b"text/html", _PAGE % (scope["query_string"] or b"sojourn"))
+            await _answer(send, b"text/html", _PAGE)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await something in the server's loop."""

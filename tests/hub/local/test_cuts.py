@@ -6,6 +6,7 @@ import asyncio
 import random
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -37,13 +38,23 @@ class Reader:
         self.held: dict[str, list[Publication]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.losses = 0
+        #: The link of which the loss of the one before was told, and whether something came over it too early.
+        self.link: object = None
+        self.early = False
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> None:
         await self.engine.start(self)
+        self.link = self.engine._link
         for channel in CHANNELS:
             self.places[channel] = await self.engine.subscribe(channel)
 
+    async def __aexit__(self, *_: object) -> None:
+        self.held.clear()
+        await self.engine.aclose()
+        await self.settle()
+
     def deliver(self, publication: Publication) -> None:
+        self.early = self.early or self.engine._link is not self.link
         channel = publication.channel
         place = self.places[channel]
         if channel in self.held:
@@ -59,6 +70,7 @@ class Reader:
 
     def lost(self, channels: Sequence[str] | None) -> None:
         self.losses += 1
+        self.link = self.engine._link
         for channel in CHANNELS if channels is None else channels:
             if channel not in self.held:
                 self.repair(channel, [])
@@ -115,10 +127,14 @@ async def publish(reader: Reader, name: str, count: int, chance: random.Random) 
     return made
 
 
-def run(main: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+def run(main: Callable[[str, AsyncExitStack], Coroutine[Any, Any, None]]) -> None:
+    async def inside() -> None:
+        async with AsyncExitStack() as stack:
+            await main(f"{folder}/hub.sock", stack)
+
     factory = uvloop.new_event_loop
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=factory) as runner, assert_no_leaks():
-        runner.run(main(f"{folder}/hub.sock"))
+        runner.run(inside())
 
 
 def wanted(made: Sequence[Publication], channel: str) -> list[tuple[int, bytes]]:
@@ -127,11 +143,11 @@ def wanted(made: Sequence[Publication], channel: str) -> list[tuple[int, bytes]]
 
 @pytest.mark.parametrize("seed", range(3))
 def test_with_links_cut_everything_comes_once_and_in_order(seed: int) -> None:
-    async def main(path: str) -> None:
+    async def main(path: str, stack: AsyncExitStack) -> None:
         chance = random.Random(seed)
         readers = [Reader(LocalEngine(path)) for _ in range(3)]
         for reader in readers:
-            await reader.start()
+            await stack.enter_async_context(reader)
         publishing = asyncio.gather(*(publish(reader, str(i), 300, chance) for i, reader in enumerate(readers)))
         while not publishing.done():
             link = chance.choice(readers).engine._link
@@ -145,6 +161,7 @@ def test_with_links_cut_everything_comes_once_and_in_order(seed: int) -> None:
         for reader in readers:
             await reader.settle()
             assert reader.losses > 0
+            assert not reader.early, "something was delivered before the loss was told"
             for channel in CHANNELS:
                 got = reader.got[channel]
                 assert None not in got
@@ -154,41 +171,37 @@ def test_with_links_cut_everything_comes_once_and_in_order(seed: int) -> None:
                 assert found >= set(wanted(made, channel))
         for channel in CHANNELS:
             assert len({tuple(each.seq for each in r.got[channel] if each is not None) for r in readers}) == 1
-        for reader in readers:
-            await reader.engine.aclose()
 
     run(main)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_with_brokers_that_end_whatever_is_missing_is_told(seed: int) -> None:
-    async def main(path: str) -> None:
+    async def main(path: str, stack: AsyncExitStack) -> None:
         chance = random.Random(seed)
         readers = [Reader(LocalEngine(path)) for _ in range(3)]
         writer = Reader(LocalEngine(path))
         for reader in (*readers, writer):
-            await reader.start()
-        publishing = asyncio.ensure_future(publish(writer, "w", 400, chance))
-        ended = []
-        while not publishing.done():
-            await asyncio.sleep(0.05)
-            for reader in readers:
-                if reader.engine.hosting and len(ended) < 2:
-                    await reader.engine.aclose()
-                    reader.held.clear()
-                    ended.append(reader)
-        made = await publishing
-        epochs = list(dict.fromkeys(each.epoch for each in made))
+            await stack.enter_async_context(reader)
+        made: list[Publication] = []
+        ended: list[Reader] = []
+        for part in range(3):
+            publishing = asyncio.ensure_future(publish(writer, f"w{part}", 200, chance))
+            await asyncio.sleep(0.01)
+            host = next((reader for reader in readers if reader.engine.hosting), None)
+            if host is not None:  # the writer may be it in the end
+                await host.__aexit__()
+                ended.append(host)
+            made += await publishing
         made += await publish(writer, "end", 20, chance)
         await asyncio.sleep(0.1)
+        assert ended
+        assert len({each.epoch for each in made}) == len(ended) + 1
         living = [reader for reader in (*readers, writer) if reader not in ended]
-        assert len(epochs) == len(ended) + 1 >= 2
         for reader in living:
             await reader.settle()
             for channel in CHANNELS:
                 check(reader.got[channel], [each for each in made if each.channel == channel])
-        for reader in living:
-            await reader.engine.aclose()
 
     run(main)
 

@@ -2,97 +2,89 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from tests.server.processes import COMMAND, Serving, environment, now, rest
+from tests.server.processes import COMMAND, Serving, environment, rest
+from tests.server.workers.processes import eventually
 
 APP = """
-import json, os
+import os
 from sojourn.hub.engine import Publish
 from sojourn.hub.local.engine import LocalEngine
 from sojourn.hub.publication import Kind
 from sojourn.hub.rules import History
+def note(text):
+    with open({notes!r}, "a") as notes:
+        notes.write(f"{{os.getpid()}} {{text}}\\n")
 class Seen:
-    def __init__(self):
-        self.data, self.lost_count = [], 0
     def deliver(self, publication):
-        self.data.append(publication.data.decode())
-    def lost(self, channels):
-        self.lost_count += 1
-    def away(self, error): pass
-    def told(self, data): pass
-    def changed(self, channel, came, left): pass
-engine, seen = LocalEngine(), Seen()
+        note(publication.data.decode())
+    def __getattr__(self, name):
+        return lambda *arguments: None
+engine = LocalEngine()
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
-        await engine.start(seen)
+        await engine.start(Seen())
         await engine.subscribe("c")
-        await send({"type": "lifespan.startup.complete"})
+        await send({{"type": "lifespan.startup.complete"}})
+        note(f"hosting {{engine.hosting}}")
         await receive()
         await engine.aclose()
-        await send({"type": "lifespan.shutdown.complete"})
+        await send({{"type": "lifespan.shutdown.complete"}})
         return
-    if scope["path"] == "/publish":
-        data = scope["query_string"]
-        await engine.publish(Publish("c", Kind.TEXT, data, History(size=10)))
-    told = {"pid": os.getpid(), "data": seen.data, "lost": seen.lost_count, "hosting": engine.hosting}
-    body = json.dumps(told).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-    await send({"type": "http.response.body", "body": body})
+    await engine.publish(Publish("c", Kind.TEXT, scope["query_string"], History(size=10)))
+    await send({{"type": "http.response.start", "status": 204, "headers": []}})
+    await send({{"type": "http.response.body", "body": b""}})
 """
 
 
-@contextmanager
-def served(folder: Path, workers: int) -> Iterator[Serving]:
-    (folder / "web.py").write_text(APP)
-    command = [COMMAND, "serve", "web:app", "--app-dir", str(folder), "--port", "0", "--workers", str(workers)]
-    serving = Serving(command, environment())
-    try:
-        yield serving
-    finally:
-        serving.close()
+class Site:
+    """The application, served, and what its workers have noted."""
 
+    def __init__(self, folder: Path, workers: int) -> None:
+        self._notes = folder / "notes"
+        (folder / "web.py").write_text(APP.format(notes=str(self._notes)))
+        command = [COMMAND, "serve", "web:app", "--app-dir", str(folder), "--port", "0", "--workers", str(workers)]
+        self.serving = Serving(command, environment())
 
-def ask(serving: Serving, path: str = "/") -> dict[str, Any]:
-    answer = rest(serving.ask(path, version="1.0"))
-    found: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
-    return found
+    def __enter__(self) -> Site:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.serving.close()
 
-def both(serving: Serving, right: Callable[[dict[str, Any]], bool], count: int = 2) -> set[int]:
-    """Ask until so many workers have said what is right; their process ids."""
-    end = now() + 20.0
-    found: set[int] = set()
-    while len(found) < count:
-        told = ask(serving)
-        if right(told):
-            found.add(told["pid"])
-        assert now() < end, told
-    return found
+    def publish(self, text: str) -> None:
+        assert rest(self.serving.ask(f"/?{text}", version="1.0")).startswith(b"HTTP/1.1 204")
+
+    def noted(self, text: str, count: int) -> set[str]:
+        """Wait until so many processes have noted this; which."""
+
+        def found() -> set[str]:
+            lines = self._notes.read_text().splitlines() if self._notes.exists() else []
+            return {line.partition(" ")[0] for line in lines if line.partition(" ")[2] == text}
+
+        return eventually(lambda: len(pids := found()) >= count and pids)
 
 
 def test_workers_share_what_is_published_also_after_an_upgrade(tmp_path: Path) -> None:
-    with served(tmp_path, 2) as serving:
-        ask(serving, "/publish?one")
-        old = both(serving, lambda told: told["data"] == ["one"] and not told["hosting"])
-        serving.signal(signal.SIGUSR2)
-        new = both(serving, lambda told: told["data"] == [] and told["pid"] not in old)
-        ask(serving, "/publish?two")
-        assert both(serving, lambda told: told["data"] == ["two"]) == new
-        serving.signal()
-        assert serving.ended() == 0
+    with Site(tmp_path, 2) as site:
+        old = site.noted("hosting False", 2)
+        site.publish("one")
+        assert site.noted("one", 2) == old
+        site.serving.signal(signal.SIGUSR2)
+        new = site.noted("hosting False", 4) - old
+        site.publish("two")
+        eventually(lambda: site.noted("two", 2) >= new)
+        site.serving.signal()
+        assert site.serving.ended() == 0
 
 
 def test_a_process_without_a_supervisor_is_its_own(tmp_path: Path) -> None:
-    with served(tmp_path, 0) as serving:
-        ask(serving, "/publish?one")
-        told = ask(serving)
-        assert (told["data"], told["hosting"]) == (["one"], True)
-        serving.signal()
-        assert serving.ended() == 0
+    with Site(tmp_path, 0) as site:
+        own = site.noted("hosting True", 1)
+        site.publish("one")
+        assert site.noted("one", 1) == own
+        site.serving.signal()
+        assert site.serving.ended() == 0

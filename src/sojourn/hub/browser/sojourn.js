@@ -2,7 +2,7 @@
  * The hub's client for browsers. It speaks docs/reference/hub-wire.md and needs nothing else.
  *
  *     import { Sojourn } from "/hub/sojourn.js";
- *     const hub = new Sojourn("/hub", { token: () => fetchToken() });
+ *     const hub = new Sojourn("/hub/", { token: () => fetchToken() });
  *     const chat = hub.join("chat:1", { info: { name: "ada" } });
  *     chat.on("message", (data) => show(data));
  *     chat.on("gap", () => reload());

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextvars import copy_context
+from contextvars import Context
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -74,6 +74,7 @@ class LocalEngine:
 
     Args:
         path: Of the socket; its folder must be there. None takes the supervisor's.
+        store: What is shared: hubs that are to have nothing to do with each other name two.
         size: Bytes of publications that this process would keep at most, if it held them.
         within: Seconds for an answer; a broker that is slower counts as lost.
         clock: Times answers, and what is kept; None takes the machine's.
@@ -91,6 +92,7 @@ class LocalEngine:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
+        store: str = "",
         size: int = 256 * 1024 * 1024,
         within: float = 3.0,
         clock: Clock | None = None,
@@ -98,6 +100,7 @@ class LocalEngine:
         if within <= 0:
             raise ConfigError(f"within is above zero seconds, not {within!r}")
         self._within = within
+        self._store = store
         self._clock = clock or SystemClock()
         self._host = Host(os.fspath(path) if path is not None else None, size=size, clock=self._clock)
         self._node = new_epoch()
@@ -141,7 +144,7 @@ class LocalEngine:
             self._host.settle(name)
         self._receiver = receiver
         self._first = asyncio.get_running_loop().create_future()
-        self._task = launch(self._keep(), "hub engine", copy_context())
+        self._task = launch(self._keep(), "hub engine", Context())  # nobody's request
         await asyncio.wait([self._first], timeout=_FIRST)
 
     async def aclose(self) -> None:
@@ -322,7 +325,7 @@ class LocalEngine:
             except BaseException:
                 sock.close()
                 raise
-            await link.ask(Hello(version=VERSION, node=self._node))
+            await link.ask(Hello(version=VERSION, node=self._node, store=self._store))
         except BaseException:
             link.end("no connection")
             raise

@@ -62,10 +62,11 @@ class Request(msgspec.Struct, array_like=True, gc=False):
 
 
 class Hello(Request, array_like=True, tag=0, kw_only=True):
-    """First of all: who asks. Answered with epoch and number of the last publication."""
+    """First of all: who asks, and of which store. Answered with epoch and number of the last publication."""
 
     version: int
     node: str
+    store: str = ""
 
 
 class Put(Request, array_like=True, tag=1, kw_only=True):

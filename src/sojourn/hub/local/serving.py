@@ -19,8 +19,11 @@ __all__ = ["Serving", "same_user"]
 
 #: Bytes that may wait for one worker; with more it is cut, comes back and reads history.
 _MOST_WAITING: Final = 16 * 1024 * 1024
-#: Workers at most.
+#: Workers at most, each counted once for each of its hubs, and stores.
 _MOST_PEERS: Final = 1024
+_MOST_STORES: Final = 16
+#: Seconds between two looks at what is over, when no member asks for more.
+_SWEEP: Final = 1.0
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred of unix(7)
 
 
@@ -43,6 +46,8 @@ class _Worker(asyncio.Protocol):
 
     def __init__(self, serving: Serving) -> None:
         self.node = ""
+        #: Its store; None before it has said hello.
+        self._broker: Broker | None = None
         self._serving = serving
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
@@ -57,6 +62,8 @@ class _Worker(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._serving.gone(self)
+        if self._broker is not None:
+            self._broker.lost(self, self._serving.now())
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -68,14 +75,15 @@ class _Worker(asyncio.Protocol):
             self.cut()  # whoever it is, it does not speak this language
 
     def _asked(self, request: Any) -> None:
-        serving = self._serving
         try:
             if isinstance(request, Hello):
-                value = serving.broker.greet(self, request, serving.now())
-            elif not self.node:
+                if self._broker is None:
+                    self._broker = self._serving.broker(request.store)
+                value = self._broker.greet(self, request, self._serving.now())
+            elif self._broker is None or not self.node:
                 raise Refused("say hello first")
             else:
-                value = serving.broker.handle(self, request, serving.now())
+                value = self._broker.handle(self, request, self._serving.now())
             answer = frame(Answer(request.number, value))
         except (Refused, ValueError) as error:  # what is too large to be answered is refused
             answer = frame(Refusal(request.number, str(error)))
@@ -116,19 +124,20 @@ class _Worker(asyncio.Protocol):
 
 
 class Serving:
-    """A broker, and the socket at which its workers reach it.
+    """Brokers, one for each store, and the socket at which workers reach them.
 
     Args:
         clock: Times what is kept; None takes the machine's.
-        size: Bytes of publications that are kept at most.
+        size: Bytes of publications that are kept at most, in each store.
 
     Attributes:
-        broker: What it serves.
+        brokers: What it serves, by the names of the stores.
         cut: Workers that were cut because they did not read.
     """
 
     def __init__(self, *, clock: Clock | None = None, size: int = 256 * 1024 * 1024) -> None:
-        self.broker = Broker(new_epoch(), size=size)
+        self.brokers: dict[str, Broker] = {}
+        self._size = size
         self.now = (clock or SystemClock()).monotonic
         self.loop = asyncio.get_running_loop()
         self.cut = 0
@@ -163,8 +172,22 @@ class Serving:
     def gone(self, worker: _Worker) -> None:
         """Its connection has ended."""
         self._workers.discard(worker)
-        self.broker.lost(worker, self.now())
+
+    def broker(self, store: str) -> Broker:
+        """The broker of a store, which is made when it is first asked for.
+
+        Raises:
+            Refused: There are as many as may be.
+        """
+        broker = self.brokers.get(store)
+        if broker is None:
+            if len(self.brokers) >= _MOST_STORES:
+                raise Refused(f"there are {_MOST_STORES} stores already: that is the bound")
+            broker = self.brokers[store] = Broker(new_epoch(), size=self._size)
+        return broker
 
     def _sweep(self) -> None:
-        self.broker.sweep(self.now())
-        self._timer = self.loop.call_later(self.broker.pause, self._sweep)
+        for broker in self.brokers.values():
+            broker.sweep(self.now())
+        pause = min((broker.pause for broker in self.brokers.values()), default=_SWEEP)
+        self._timer = self.loop.call_later(pause, self._sweep)
