@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import time
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -13,6 +14,8 @@ from bench.process import BenchError
 LIFETIME = 600
 OPEN_DEADLINE = 70.0
 CALL_DEADLINE = 60.0
+#: Some servers answer the handshake first and take the member in then.
+SETTLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Fan:
             first = self._read(OPEN_DEADLINE)
             if first.open != members:
                 raise BenchError(f"{first.open} of {members} members could be opened")
+            time.sleep(SETTLE)
         except BaseException:
             self.end()
             raise

@@ -20,12 +20,14 @@ from bench.servers import Running, Spec, fan_catalogue
 
 Say = Callable[[str], None]
 CHANNEL = "/fan?ch=fan"
+#: One measurement takes at least so many seconds, or so many calls.
+LEAST, MOST_CALLS = 0.25, 20
 #: Everything that has a row.
 NAMES = tuple(fan_catalogue(""))
 
 
 class Size(NamedTuple):
-    """A crowd: its members, how often it is measured, and how many calls of each kind are one measurement."""
+    """A crowd: its members, how often it is measured, and how many calls of each kind one measurement has at least."""
 
     members: int
     rounds: int
@@ -97,13 +99,15 @@ def _start(
 def _sweep(up: list[Up], size: Size, messages: int, calls: int, results: Results, say: Say) -> dict[str, list[Cost]]:
     """One kind of call, all servers, forth and back."""
     found: dict[str, list[Cost]] = {each.running.spec.name: [] for each in up}
+    often = {}
     for each in list(up):
-        each.fan.call(1, messages)  # the first call is not measured
+        first = each.fan.call(1, messages)  # not measured
+        often[each.running.spec.name] = max(calls, min(MOST_CALLS, round(LEAST / first.wall)))
     for turn in range(size.sweeps):
         for each in list(up if turn % 2 == 0 else reversed(up)):
             name = each.running.spec.name
             try:
-                found[name].append(cost(each, calls, messages))
+                found[name].append(cost(each, often[name], messages))
             except BenchError as error:
                 up.remove(each)
                 results.fail(f"fan-out to {size.members}, {name}", error)
@@ -125,7 +129,7 @@ def _round(specs: Sequence[Spec], size: Size, number: int, wanted: Sequence[str]
                     continue
                 cpu, wall = (statistics.median(c[at] for c in costs) for at in (0, 1))
                 rate = size.members * messages / cpu
-                detail = {"cpu_ms": 1e3 * cpu, "wall_ms": 1e3 * wall, "calls": calls * len(costs)}
+                detail = {"cpu_ms": 1e3 * cpu, "wall_ms": 1e3 * wall, "calls": sum(c.told.calls for c in costs)}
                 results.samples.append(Sample(figure, name, number, rate, detail=detail))
                 details.setdefault(name, {}).update(
                     {f"cpu_{size.members}_{messages}": 1e3 * cpu, f"wall_{size.members}_{messages}": 1e3 * wall}

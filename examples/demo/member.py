@@ -42,6 +42,7 @@ class RawMember(asyncio.Protocol):
         self._joins = joins
         self._hear = hear
         self._transport: asyncio.Transport | None = None
+        self._sips = False
         self.id = ""
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -79,8 +80,21 @@ class RawMember(asyncio.Protocol):
             raise
         return member
 
-    def read(self, on: bool) -> None:
-        """Read, or let everything wait in the kernel and then at the server."""
+    def stall(self) -> None:
+        """Read nothing more: everything waits in the kernel, and then at the server."""
+        self._read(False)
+
+    def sip(self) -> None:
+        """Read once, whatever is there, and stall again."""
+        self._sips = True
+        self._read(True)
+
+    def read_on(self) -> None:
+        """Read everything."""
+        self._sips = False
+        self._read(True)
+
+    def _read(self, on: bool) -> None:
         if self._transport is not None and not self.over.done():
             (self._transport.resume_reading if on else self._transport.pause_reading)()
 
@@ -88,11 +102,6 @@ class RawMember(asyncio.Protocol):
         """Close the connection."""
         if self._transport is not None:
             self._transport.abort()
-
-    @property
-    def close_code(self) -> int | None:
-        """The code of the close frame that came; None when none did."""
-        return None if self._websocket.close_rcvd is None else self._websocket.close_rcvd.code
 
     # asyncio.Protocol
 
@@ -102,6 +111,8 @@ class RawMember(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        if self._sips:
+            self.stall()
         self._websocket.receive_data(data)
         for event in self._websocket.events_received():
             if isinstance(event, Frame) and event.opcode is Opcode.TEXT:

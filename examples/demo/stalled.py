@@ -1,7 +1,8 @@
-"""One client that reads nothing: what waits for it, and what it gets when it reads on."""
+"""One client that all but stops reading: what waits for it, and what it gets when it reads on."""
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any, Final
 
@@ -14,14 +15,18 @@ from sojourn.hub.node import Node
 __all__ = ["Stalled"]
 
 #: Seconds for which it stalls at most, and for which it stays when it reads on.
-_STALLS: Final = 90.0
+_STALLS: Final = 60.0
 _STAYS: Final = 5.0
+#: Seconds between two sips, of some 2 KB: one that takes less than limits.write_min_rate the server would reset soon.
+_SIPS: Final = 4.0
 #: Bytes that the kernel takes on either side: on the loopback address it would take megabytes before anybody felt it.
 _SMALL: Final = 4096
 
 
 class Stalled:
-    """A client that joins, takes its first price, and reads nothing from then on; made by ``begin``.
+    """A client that joins, takes its first price, and from then on only a sip now and then; made by ``begin``.
+
+    It does not read the hub's pings either, so the hub doubts it, and ends it in the end.
 
     Args:
         market: What it misses.
@@ -30,12 +35,11 @@ class Stalled:
     def __init__(self, market: Market) -> None:
         self._market = market
         self._member: RawMember | None = None
-        self._since = 0.0
-        self._reads_since = 0.0
-        self._from = 0
+        self._state = "comes"
+        self._since = self._sipped = 0.0
+        self._first = self._last = 0
         self._got = 0
-        #: What somebody saw who looked last while it stalled.
-        self._seen: dict[str, Any] = {"seconds": 0, "published": 0}
+        self._connection: Any = None
         self._waits: dict[str, Any] = {"messages": 0, "bytes": 0, "buffer": 0, "conflated": 0, "suspect": False}
 
     @classmethod
@@ -58,9 +62,10 @@ class Stalled:
 
     def read_on(self) -> None:
         """Let it read again; it leaves soon after that."""
-        if self._member is not None and self._since and not self._reads_since:
-            self._reads_since = time.monotonic()
-            self._member.read(True)
+        if self._state == "stalls" and self._member is not None:
+            self._state = "reads"
+            self._since = time.monotonic()
+            self._member.read_on()
 
     def leave(self) -> None:
         """Close its connection."""
@@ -68,25 +73,37 @@ class Stalled:
             self._member.leave()
 
     def look(self, node: Node) -> dict[str, Any]:
-        """How it stands, for the page; twice a second somebody must look, so that it ends in time."""
-        now = time.monotonic()
-        if self._since and not self._reads_since and now - self._since > _STALLS:
-            self.read_on()
-        if self._reads_since and now - self._reads_since > _STAYS:
-            self.leave()
+        """How it stands, for the page. Somebody must look now and then, so that it ends in time."""
         assert self._member is not None
-        stalls = bool(self._since) and not self._reads_since and not self.over
-        if stalls:
-            published = (self._market.updates - self._from) * len(SYMBOLS)
-            self._seen = {"seconds": round(now - self._since, 1), "published": published}
-            self._look(node.members.get(self._member.id))
-        state = "over" if self.over else "stalls" if stalls else "reads" if self._reads_since else "comes"
-        return {"state": state, "got": self._got, "code": self._member.close_code, **self._seen, **self._waits}
+        now = time.monotonic()
+        lasted = now - self._since
+        member = node.members.get(self._member.id)
+        if self._state == "stalls" and member is not None:
+            self._last = self._market.updates
+            self._see(member)
+            if lasted > _STALLS:
+                self.read_on()
+            elif now - self._sipped > _SIPS:
+                self._sipped = now
+                self._member.sip()
+        elif self._state == "stalls" or (self._state == "reads" and lasted > _STAYS):
+            self.leave()
+        ending = None if self._connection is None else self._connection.ending
+        return {
+            "state": "over" if self.over else self._state,
+            "seconds": round(lasted, 1) if self._state == "stalls" else 0,
+            "published": (self._last - self._first) * len(SYMBOLS),
+            "got": self._got,
+            "ending": ending.reason if self.over and ending is not None else "",
+            **self._waits,
+        }
 
-    def _look(self, member: Member | None) -> None:
-        if member is None:
-            return
+    def _see(self, member: Member) -> None:
         waiting, connection = member.waiting, getattr(member, "connection", None)
+        if connection is not None and connection.transport is not None and self._connection is None:
+            self._connection = connection
+            sock = connection.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL)
         self._waits = {
             "messages": 0 if waiting is None else waiting.count,
             "bytes": member.buffered,
@@ -96,10 +113,13 @@ class Stalled:
         }
 
     def _heard(self, channel: str, data: Any) -> None:
-        if self._reads_since:
-            self._got += channel.startswith("price:")
-        elif not self._since and channel.startswith("price:"):
-            assert self._member is not None
-            self._since = time.monotonic()
-            self._from = self._market.updates
-            self._member.read(False)
+        if not channel.startswith("price:"):
+            return
+        assert self._member is not None
+        if self._state == "comes":
+            self._first = self._last = data["number"]
+            self._state = "stalls"
+            self._since = self._sipped = time.monotonic()
+            self._member.stall()
+        elif data["number"] > self._first:
+            self._got += self._state == "stalls" or data["number"] <= self._last

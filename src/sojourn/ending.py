@@ -185,8 +185,9 @@ def _table() -> dict[str, Reason]:
         Reason("hub_unauthenticated", w.POLICY, f.CLIENT, 401, 4501, False, "what it brought to a hub proves nothing"),
         Reason("hub_disconnected", w.NONE, f.NONE, None, 4503, False, "the application ended this member of a hub"),
         Reason("hub_member_limit", w.RESOURCE, f.CLIENT, 503, 4504, False, "as many members of a hub from this address, or of this user, as may"),
-        Reason("hub_full", w.RESOURCE, f.OVERLOAD, 503, 1013, True, "Limits.buffered bytes wait for the members of a hub"),
+        Reason("hub_full", w.RESOURCE, f.OVERLOAD, 503, 1013, True, "HubLimits.buffered bytes wait for the members of a hub"),
         Reason("hub_unavailable", w.RESOURCE, f.SERVER, 503, 1013, True, "the engine of a hub can't be reached"),
+        Reason("sessions_unavailable", w.RESOURCE, f.SERVER, 503, 1013, True, "the store of the sessions can't be reached"),
         Reason("admin_kill", w.OPERATOR, f.NONE, None, 4503, False, "an operator ended it"),
         Reason("internal_error", w.INTERNAL, f.SERVER, 500, 1011, True, "a bug in Sojourn; please report it with the traceback"),
     ]  # fmt: skip

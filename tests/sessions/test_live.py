@@ -73,7 +73,7 @@ def ended(live: Live) -> Any:
 def test_sessions_of_what_is_open_are_used_in_one_call_within_a_quarter_of_their_idle_time() -> None:
     async def main() -> None:
         live = Live(store := Store(), idle=0.4)
-        await store.keep("a", "b", "c", idle=0.4)
+        await store.keep("a", "b", "c")
         opens = [Open(key) for key in "aabbc"]
         await started(store, live, *opens)
         store.touched.clear()
@@ -198,7 +198,7 @@ def test_nothing_is_open_beyond_the_absolute_end_of_its_session() -> None:
         await store.keep("a", "b")
         a, b, moved = Open("a"), Open("b"), Open("a")
         live.enter(a, 0.1, None)
-        live.enter(b, 0.2, None)
+        live.enter(b, 0.4, None)
         live.enter(moved, 0.1, None)
         live.leave(moved)
         moved.key = "b"

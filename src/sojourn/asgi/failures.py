@@ -20,6 +20,7 @@ from sojourn.errors import (
     GuardRefused,
     HubFull,
     OffloadFull,
+    SessionStoreUnavailable,
 )
 from sojourn.events import ApplicationFailed, DeadlineMissed
 
@@ -36,6 +37,7 @@ _EXCUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (AccessDenied, "access_denied"),
     (EngineUnavailable, "hub_unavailable"),
     (HubFull, "hub_full"),
+    (SessionStoreUnavailable, "sessions_unavailable"),
 )
 
 
@@ -94,7 +96,7 @@ def _excuse(cycle: HttpCycle, error: BaseException) -> bool:
         connection = cycle.connection
         if DeadlineMissed in connection.runtime.bus.observers:
             connection.runtime.bus.emit(DeadlineMissed(connection.id, "application", error.seconds, connection.path))
-    elif isinstance(error, GuardRefused | EngineUnavailable | HubFull) and error.retry_after is not None:
+    elif isinstance(error, GuardRefused | EngineUnavailable | HubFull | SessionStoreUnavailable) and error.retry_after is not None:
         cycle.retry_after = error.retry_after
     cycle.fail(Ending(word, Phase.HANDLER, how, detail), REASONS[word].status or 500)
     return True

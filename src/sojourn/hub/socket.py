@@ -126,7 +126,9 @@ class Socket:
         except wire.HubWireError as error:
             await self._dismiss(4501, error.message, wire.Refused(error.id, "unauthenticated", error.message))
         except AuthenticationError as error:
-            await self._dismiss(4501, error.detail, wire.Refused(number, "unauthenticated", error.detail))
+            # One that is over can be renewed; any other will not count the next time either.
+            code = 4401 if error.reason.endswith("expired") else 4501
+            await self._dismiss(code, error.detail, wire.Refused(number, "unauthenticated", error.detail))
         refusal = hub.door.refuse_user(identity.user)
         if refusal is not None:
             await self._dismiss(refusal.code, refusal.detail, None)

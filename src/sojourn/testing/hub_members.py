@@ -10,8 +10,9 @@ from sojourn.clock import SystemClock
 from sojourn.errors import EngineUnavailable
 from sojourn.hub.engine import Present
 from sojourn.scopes.work import attend
+from sojourn.testing import hub_recorder
 from sojourn.testing.hub_promises import Promise
-from sojourn.testing.hub_recorder import PATIENCE, Node, expect
+from sojourn.testing.hub_recorder import Node, expect
 
 __all__ = ["MEMBERS"]
 
@@ -25,7 +26,7 @@ def _member(name: str, user: str = "") -> Present:
 async def _soon(right: Callable[[], Awaitable[bool]], text: str) -> None:
     """Ask until it is so."""
     clock = SystemClock()
-    limit = clock.monotonic() + PATIENCE
+    limit = clock.monotonic() + hub_recorder.PATIENCE
     while not await right():
         expect(clock.monotonic() < limit, text)
         await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.02)
@@ -48,9 +49,9 @@ async def who_is_present_is_seen_from_all_nodes(nodes: Sequence[Node]) -> None:
     await nodes[0].engine.enter("c", [suspect], 60)
     await nodes[0].engine.leave("c", ["b0", "unknown"])
     for node in nodes:
-        found = {present.member: present for present in await node.engine.present("c", 100)}
-        expect(found.get("a0") == suspect, "a change is not seen")
-        expect("b0" not in found, "who has left is seen")
+        now = {present.member: present for present in await node.engine.present("c", 100)}
+        expect(now.get("a0") == suspect, "a change is not seen")
+        expect("b0" not in now, "who has left is seen")
         expect(await node.engine.count("c") == (3 * len(nodes) - 1, len(nodes)), "counted otherwise after a leave")
 
 

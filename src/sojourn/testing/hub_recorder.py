@@ -105,19 +105,19 @@ class Recorder:
             position = publication.seq
         return found
 
-    async def until(self, right: Callable[[], bool], text: str, seconds: float = PATIENCE) -> None:
+    async def until(self, right: Callable[[], bool], text: str, seconds: float | None = None) -> None:
         """Wait until something is so.
 
         Args:
             right: Whether it is; asked after each time that the engine has told something.
             text: What is promised.
-            seconds: How long it may take.
+            seconds: How long it may take; None takes five.
 
         Raises:
             BrokenPromise: It was not so in time.
         """
         clock = SystemClock()
-        limit = clock.monotonic() + seconds
+        limit = clock.monotonic() + (PATIENCE if seconds is None else seconds)
         while not right():
             rest = limit - clock.monotonic()
             expect(rest > 0, text)
