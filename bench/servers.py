@@ -135,11 +135,14 @@ def catalogue(ws: str) -> dict[str, Spec]:
 
 def fan_catalogue(ws: str) -> dict[str, Spec]:
     """The servers of the fan-out, in the order of a round."""
-    own, loop, python = _packages("sojourn", "uvloop"), "bench.apps.fan_asgi:app", sys.executable
-    gorilla: Callable[[str], Callable[[int], list[str]]] = lambda form: lambda port: [build.fan(), form, str(port)]  # noqa: E731
-    module: Callable[[str], Callable[[int], list[str]]] = lambda name: (  # noqa: E731
-        lambda port: [python, "-m", f"bench.apps.{name}", str(port)]
-    )
+    own, loop = _packages("sojourn", "uvloop"), "bench.apps.fan_asgi:app"
+
+    def gorilla(form: str) -> Callable[[int], list[str]]:
+        return lambda port: [build.fan(), form, str(port)]
+
+    def module(name: str) -> Callable[[int], list[str]]:
+        return lambda port: [sys.executable, "-m", f"bench.apps.{name}", str(port)]
+
     specs = [
         Spec("sojourn", _command("sojourn", SOJOURN, "bench.apps.fan_hub:app"), own),
         Spec("sojourn-loop", _command("sojourn", SOJOURN, loop), own),
@@ -160,6 +163,7 @@ def uvicorn_candidates() -> dict[str, Spec]:
 
 
 def free_port() -> int:
+    """A port that nobody has at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -37,12 +37,14 @@ class Demo:
         self.hub = make_hub()
         self.market = Market(self.hub)
         self.panel = Panel(self.hub, self.market)
+        self.absence = Absence(self.hub)
         self.live = Live()
         self._began = time.monotonic()
         self._files = static_files()
         self._hub_app = self.hub.app()
         self._handlers: dict[tuple[str, str], ASGIApp] = {
-            ("POST", "/cut"): Absence(self.hub).cut,
+            ("POST", "/cut"): self.absence.cut,
+            ("POST", "/ghost"): self.absence.haunt,
             ("POST", "/stall"): self.panel.stall,
             ("DELETE", "/stall"): self.panel.read_on,
             ("GET", "/ticks"): self.ticks,
@@ -85,6 +87,7 @@ class Demo:
                 for task in running:
                     task.cancel()
                 await asyncio.wait(running)
+                self.absence.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def ticks(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -38,7 +38,11 @@ class Live:
         control = scope.get("extensions", {}).get("sojourn")
         if self._requests is None and control is not None:
             self._requests = deque(maxlen=_ENDINGS)
-            control.connection.runtime.bus.observe(RequestEnded, self._requests.append)
+            control.connection.runtime.bus.observe(RequestEnded, self._request_ended)
+
+    def _request_ended(self, ended: RequestEnded) -> None:
+        if self._requests is not None and ended.target != MEASURING.encode():
+            self._requests.append(ended)
 
     def snapshot(self, scope: Scope) -> dict[str, Any] | None:
         """Everything the page shows; None when another server runs this."""
@@ -48,6 +52,7 @@ class Live:
         registry: Registry = control.connection.runtime.registry
         measuring = {connection for connection in registry if connection.path == MEASURING}
         newest = (connection for connection in reversed(list(registry)) if connection not in measuring)
+        endings = (ended for ended in reversed(registry.recent) if ended.path != MEASURING)
         return {
             "you": control.connection_id,
             "counters": {"accepted": registry.accepted, "open": len(registry), "ended": registry.ended},
@@ -55,7 +60,7 @@ class Live:
             "connections": [_connection(connection) for connection in islice(newest, _ROWS)],
             "measuring": len(measuring),
             "requests": [_request(ended) for ended in reversed(self._requests or ())],
-            "endings": [_ended(ended) for ended in islice(reversed(registry.recent), _ENDINGS)],
+            "endings": [_ended(ended) for ended in islice(endings, _ENDINGS)],
         }
 
 

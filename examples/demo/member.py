@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import msgspec
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
@@ -30,6 +31,7 @@ class RawMember(asyncio.Protocol):
 
     Attributes:
         id: What the hub calls it; "" before it has said so.
+        joined: Done when the last of its joins was answered, or the connection has ended.
         over: Done when the connection has ended.
     """
 
@@ -44,7 +46,9 @@ class RawMember(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sips = False
         self.id = ""
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.joined: asyncio.Future[None] = loop.create_future()
+        self.over: asyncio.Future[None] = loop.create_future()
 
     @classmethod
     async def connect(
@@ -99,9 +103,12 @@ class RawMember(asyncio.Protocol):
             (self._transport.resume_reading if on else self._transport.pause_reading)()
 
     def leave(self) -> None:
-        """Close the connection."""
-        if self._transport is not None:
-            self._transport.abort()
+        """Close the WebSocket."""
+        if self._transport is not None and not self._transport.is_closing():
+            if self._websocket.state is State.OPEN:
+                self._websocket.send_close(1000)
+                self._flush()
+            self._transport.close()
 
     # asyncio.Protocol
 
@@ -121,12 +128,15 @@ class RawMember(asyncio.Protocol):
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.over.done():
-            self.over.set_result(None)
+        for each in (self.joined, self.over):
+            if not each.done():
+                each.set_result(None)
 
     def _take(self, told: dict[str, Any]) -> None:
         if "ch" in told:
             self._hear(told["ch"], told.get("d"))
+        elif told.get("id") == len(self._joins) and not self.joined.done():
+            self.joined.set_result(None)
         elif not told:
             self._websocket.send_text(b"{}")  # the hub asks whether it lives
         elif "hello" in told:

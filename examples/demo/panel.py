@@ -18,7 +18,7 @@ __all__ = ["Panel"]
 
 #: Seconds between two looks, and without a page after which nobody has to be measured.
 _EVERY: Final = 0.5
-_QUIET: Final = 5.0
+_QUIET: Final = 30.0
 
 
 class Panel:

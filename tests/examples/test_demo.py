@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from examples.demo.app import Demo
 from tests.examples.processes import ROOT, Served, served
@@ -44,12 +46,18 @@ def events(url: str, count: int) -> list[tuple[str, Any]]:
     return found
 
 
-def hear(socket: ClientConnection, kind: str) -> dict[str, Any]:
-    """The next line of this kind that a member of the chat gets."""
-    while True:
-        line: dict[str, Any] = json.loads(socket.recv(timeout=10))
-        if line["kind"] == kind:
-            return line
+@contextmanager
+def member(demo: Served) -> Iterator[ClientConnection]:
+    """A member of the demo's hub, greeted."""
+    with connect(f"{demo.ws_url}/hub", subprotocols=[Subprotocol("sojourn.v1")]) as socket:
+        assert "hello" in json.loads(socket.recv(timeout=10))
+        yield socket
+
+
+def peer(socket: ClientConnection) -> str:
+    """How the server calls it."""
+    host, port = socket.socket.getsockname()
+    return f"{host}:{port}"
 
 
 def read_all(socket: ClientConnection) -> None:
@@ -66,9 +74,12 @@ def test_the_page_loads_nothing_from_elsewhere(demo: Served) -> None:
     page = httpx.get(demo.url)
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert sorted(set(loaded)) == ["icon.svg", "script.js", "style.css"]
+    assert sorted(set(loaded)) == ["hub.css", "icon.svg", "script.js", "style.css"]
     for name in loaded:
-        assert httpx.get(f"{demo.url}/{name}").status_code == 200
+        file = httpx.get(f"{demo.url}/{name}")
+        assert file.status_code == 200
+        loaded += [each for each in re.findall(r'^import .*"(.+)";$', file.text, re.MULTILINE) if each not in loaded]
+    assert {"./chat.js", "./prices.js", "./panel.js", "./hub/sojourn.js"} < set(loaded)
     assert httpx.head(demo.url).text == ""
 
 
@@ -93,27 +104,12 @@ def test_the_ticker_counts_seconds(demo: Served) -> None:
     assert second["number"] - first["number"] in (1, 2)  # 2 when a busy machine came late
 
 
-def test_members_of_the_chat_hear_each_other_and_who_comes_later_hears_what_was_said(demo: Served) -> None:
-    with connect(f"{demo.ws_url}/chat") as one, connect(f"{demo.ws_url}/chat") as two:
-        name = hear(one, "welcome")["name"]
-        hear(two, "welcome")
-        one.send("hello")
-        for member in (one, two):
-            line = hear(member, "message")
-            assert (line["name"], line["text"]) == (name, "hello")
-        with connect(f"{demo.ws_url}/chat") as late:
-            assert hear(late, "message")["text"] == "hello"
-        present = {hear(one, "present")["names"][-1] for _ in range(2)}
-        assert present  # the others are told who is here
-
-
 def test_the_table_shows_each_open_connection_with_its_next_deadline(demo: Served) -> None:
-    with connect(f"{demo.ws_url}/chat") as socket:
-        number = int(hear(socket, "welcome")["name"].removeprefix("guest "))
+    with member(demo) as socket:
         [(name, state)] = events(f"{demo.url}/connections", 1)
         assert name == "connections"
-        row = next(row for row in state["connections"] if row["id"] == number)
-        assert (row["protocol"], row["path"], row["phase"]) == ("websocket", "/chat", "websocket")
+        row = next(row for row in state["connections"] if row["peer"] == peer(socket))
+        assert (row["protocol"], row["path"], row["phase"]) == ("websocket", "/hub", "websocket")
         assert row["deadline"]["slot"] == "ping"
         assert 0 < row["deadline"]["left"] <= 20
         assert row["bytes_in"] > 0
@@ -129,8 +125,9 @@ def test_a_stream_that_moves_is_shown_with_its_whole_idle_time_left(demo: Served
 
 
 def test_endings_are_shown_with_their_reason_and_the_counters_add_up(demo: Served) -> None:
-    with connect(f"{demo.ws_url}/chat") as socket:
-        number = int(hear(socket, "welcome")["name"].removeprefix("guest "))
+    with member(demo) as socket:
+        [(_, state)] = events(f"{demo.url}/connections", 1)
+        [number] = [row["id"] for row in state["connections"] if row["peer"] == peer(socket)]
         socket.close(1001)
     for _ in range(20):
         [(_, state)] = events(f"{demo.url}/connections", 1)
@@ -143,18 +140,18 @@ def test_endings_are_shown_with_their_reason_and_the_counters_add_up(demo: Serve
     assert [(row["code"], row["reason"], row["who"], row["phase"], row["how"], row["status"]) for row in ended] == [
         ("CW", "ws_client_going_away", "client", "websocket", "close_frame", 1001)
     ]
-    assert any(row["what"] == "WEBSOCKET /chat" for row in state["requests"])
+    assert any(row["what"] == "WEBSOCKET /hub" for row in state["requests"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_it_at_once_with_a_stream_and_two_websockets_open(tmp_path: Path, number: signal.Signals) -> None:
     with served("examples.demo.app:app", tmp_path) as demo:
         with (
-            connect(f"{demo.ws_url}/chat") as one,
-            connect(f"{demo.ws_url}/chat") as two,
+            member(demo) as one,
+            member(demo) as two,
             httpx.stream("GET", f"{demo.url}/ticks", timeout=10) as stream,
         ):
-            hear(one, "welcome")
+            one.send('{"id":1,"join":{"ch":"panel"}}')  # somebody watches, so there are members that measure, too
             lines = stream.iter_lines()
             assert "event: tick" in itertools.islice(lines, 3)
             code, took = demo.stop(number)

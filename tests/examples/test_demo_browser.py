@@ -26,12 +26,32 @@ def page(demo: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pag
         assert [text for text in opened.complaints if "504" not in text and "413" not in text] == []
 
 
-def test_the_chat_says_what_is_typed(page: Page) -> None:
-    page.see("#chat-state", "you are guest")
+def test_the_chat_says_what_is_typed_and_shows_who_is_here(page: Page) -> None:
+    page.see("#chat-state", "connected")
+    page.type("#join-name", "Ada")
+    page.press_enter()
+    page.see("#people", "Ada (you)")
     page.type("#chat-text", "Hello from <b>Chromium</b>")
     page.press_enter()
     page.see("#messages li.mine", "Hello from <b>Chromium</b>")
     assert page.value("document.querySelector('#chat-text').value") == ""
+
+
+def test_who_was_cut_off_gets_what_was_said_while_a_client_stalls_and_the_others_do_not_wait(page: Page) -> None:
+    number = "Number(document.querySelector('#{}').textContent.replaceAll(',', ''))"
+    page.until(f"{number.format('price-drawn')} > 20")
+    page.click("#stall")
+    page.click("#cut")
+    page.see("#chat-state", "cut off")
+    page.see("#chat-note", "10 messages recovered, nothing lost")
+    said = page.text("#messages")
+    assert said.count("while somebody was away") == 10
+    assert page.value(number.format("price-conflated")) > 100  # of prices only the latest came
+    page.see("#stall-note", "gave way to later ones")
+    page.until(f"{number.format('hub-conflated')} > 0")
+    assert page.value("parseFloat(document.querySelector('#hub-median').textContent)") < 500
+    page.click("#stall")
+    page.see("#stall-note", "reads again")
 
 
 def test_the_ticker_ticks(page: Page) -> None:
@@ -40,8 +60,8 @@ def test_the_ticker_ticks(page: Page) -> None:
     page.see("#tick-note", "after the one before")
 
 
-def test_the_table_shows_the_chat_and_both_streams_with_their_deadlines(page: Page) -> None:
-    for path, slot in (("/chat", "ping"), ("/ticks", "stream"), ("/connections", "stream")):
+def test_the_table_shows_the_hub_and_both_streams_with_their_deadlines(page: Page) -> None:
+    for path, slot in (("/hub", "ping"), ("/ticks", "stream"), ("/connections", "stream")):
         row = f"[...document.querySelectorAll('#connections tbody tr')].find(r => r.innerText.includes('{path}'))"
         page.until(f"{row}?.innerText.includes('{slot}')")
     page.see("#connections tr.you", "/connections")

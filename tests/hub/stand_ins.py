@@ -57,7 +57,7 @@ def in_a_loop(test: Test) -> Callable[..., None]:
 
 async def turn() -> None:
     """Let the loop do what is due."""
-    await turns(3)
+    await turns(10)
 
 
 async def turns(count: int) -> None:
@@ -135,6 +135,16 @@ class Engine(MemoryEngine):
     def forget(self) -> None:
         """The store has lost everything: another epoch begins."""
         self._log = Log(new_epoch())
+
+    @property
+    def epoch(self) -> str:
+        """The life of the store."""
+        return self._log.epoch
+
+    @property
+    def seq(self) -> int:
+        """Number of the last publication."""
+        return self._log.seq
 
     @property
     def subscribed(self) -> set[str]:
@@ -225,7 +235,7 @@ class Recording(Member):
         def tell(joined: list[Joined]) -> None:
             self.told.append(("joined", *(each.recovered for each in joined)))
 
-        return await self.hub.let_in(self, dict.fromkeys(channels, since), tell, None)
+        return await self.hub.reception.let_in(self, dict.fromkeys(channels, since), tell, None)
 
     def seqs(self, channel: str | None = None) -> list[int]:
         """Numbers of what was delivered."""
@@ -250,7 +260,8 @@ def gone(hub: Hub) -> None:
     assert not node.users
     for topic in node.topics.all():
         assert not topic.users, f"{topic.channel} is held by {topic.users}"
-        assert not (topic.groups or topic.pulled or topic.catching or topic.late or topic.full), topic.channel
+        left = [topic.groups, topic.pulled, topic.catching, topic.late, topic.full]
+        assert not any(left), (topic.channel, left)
     assert not node.backlog.behind
     assert (stats.buffered, stats.slow, stats.suspect) == (0, 0, 0)
     assert not any(stats.members.values()), stats.members
@@ -259,7 +270,7 @@ def gone(hub: Hub) -> None:
 async def joined(hub: Hub, *channels: str, since: Cursor | None = None, user: str = "") -> Recording:
     """A member that is in some channels."""
     member = Recording(hub, user)
-    hub.admit(member)
+    hub.reception.admit(member)
     await member.join(*channels, since=since)
     return member
 
@@ -267,5 +278,5 @@ async def joined(hub: Hub, *channels: str, since: Cursor | None = None, user: st
 def pulled(hub: Hub, user: str = "") -> PulledMember:
     """A member whose task would write, if it had one."""
     member = PulledMember(hub.node, Identity(user), V1_MESSAGES, "websocket")
-    hub.admit(member)
+    hub.reception.admit(member)
     return member

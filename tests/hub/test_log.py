@@ -245,7 +245,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps=STEPS, size=st.integers(0, 4), ttl=st.integers(1, 12), latest=st.booleans())
 def test_a_gap_is_told_exactly_when_something_is_missing(
     steps: list[tuple[object, ...]], size: int, ttl: int, latest: bool
@@ -281,7 +281,7 @@ def compare(log: Log, model: Model, rule: History, now: float, channel: str, sin
     assert bool(later) == page.more
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=STEPS, channels=st.integers(1, 3), size=st.integers(600, 4000))
 def test_whatever_the_bounds_let_go_nothing_is_missing_in_silence(
     steps: list[tuple[object, ...]], channels: int, size: int

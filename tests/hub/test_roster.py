@@ -116,7 +116,7 @@ STEP = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, max_size=50))
 def test_who_is_there_is_who_came_and_neither_left_nor_was_forgotten(
     steps: list[tuple[str, str, str, str, int]],

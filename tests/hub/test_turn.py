@@ -123,7 +123,7 @@ async def test_a_member_with_more_than_its_node_comes_in_with_the_first_that_is_
 async def test_several_forms_get_the_same_publications() -> None:
     async with started() as hub:
         recording, waiting = await joined(hub, "a"), pulled(hub)
-        await hub.let_in(waiting, {"a": None}, lambda joined: None, None)
+        await hub.reception.let_in(waiting, {"a": None}, lambda joined: None, None)
         for _ in range(2):
             await hub.publish("a", 1)
         assert len(await waiting.next(10_000)) == 2

@@ -1,70 +1,9 @@
-// The page of the demo. No library, no build: one module.
+// The page of the demo: streams, the slow endpoint, uploads, and the tables. No library, no build.
 
-const $ = (id) => document.getElementById(id);
-
-function make(tag, text = "", className = "") {
-  const element = document.createElement(tag);
-  if (text !== "") element.textContent = text;
-  if (className) element.className = className;
-  return element;
-}
-
-function say(id, text, on) {
-  $(id).textContent = text;
-  $(id).className = on === undefined ? "" : on ? "on" : "off";
-}
-
-// A delay before the next try: doubled each time up to 10 s, and half of it chance, so that a thousand pages which were
-// closed together do not come back together.
-const delay = (tries) => Math.min(10_000, 500 * 2 ** tries) * (0.5 + Math.random() / 2);
-
-// Chat
-
-let me = "";
-let socket;
-let chatTries = 0;
-
-function chat() {
-  socket = new WebSocket(new URL("chat", location.href.replace(/^http/, "ws")));
-  socket.onopen = () => {
-    chatTries = 0;
-    $("messages").replaceChildren();
-  };
-  socket.onmessage = ({ data }) => {
-    const line = JSON.parse(data);
-    if (line.kind === "welcome") {
-      me = line.name;
-      say("chat-state", `you are ${me}`, true);
-    } else if (line.kind === "present") {
-      $("present").textContent = `${line.names.length} here.`;
-    } else {
-      addMessage(line);
-    }
-  };
-  socket.onclose = ({ code }) => {
-    const wait = delay(chatTries++);
-    const why = code === 1012 ? "the server restarts" : `closed with ${code}`;
-    say("chat-state", `${why}, back in ${Math.ceil(wait / 1000)} s`, false);
-    setTimeout(chat, wait);
-  };
-}
-
-function addMessage({ name, text }) {
-  const item = make("li", "", name === me ? "mine" : "");
-  item.append(make("b", name === me ? "you" : name), text);
-  const list = $("messages");
-  list.append(item);
-  while (list.children.length > 200) list.firstChild.remove();
-  list.scrollTop = list.scrollHeight;
-}
-
-$("chat-form").addEventListener("submit", (submit) => {
-  submit.preventDefault();
-  if (socket.readyState === WebSocket.OPEN) {
-    socket.send($("chat-text").value);
-    $("chat-text").value = "";
-  }
-});
+import { $, make, notice, pretty, say, seconds, show, size } from "./page.js";
+import "./chat.js";
+import "./prices.js";
+import "./panel.js";
 
 // Streams of events. A hidden page gives them up: browsers open only six connections to a server.
 
@@ -195,7 +134,7 @@ const LONGEST = { keep_alive: 75, stream: 300, ping: 20, handler: 4, response_st
 function live(state) {
   if (state === null) {
     for (const part of document.querySelectorAll(".wide, footer, .sum")) part.hidden = true;
-    notice("Another server runs this application. Chat, ticker and upload work; deadlines, connections and endings are "
+    notice("Another server runs this application. The hub, ticker and upload work; deadlines, connections and endings are "
       + "shown when Sojourn serves it: make demo.");
     return;
   }
@@ -211,6 +150,7 @@ function live(state) {
     );
     return row;
   });
+  $("measuring").textContent = state.measuring ? `and ${state.measuring} members of the hub that measure` : "";
   fill("requests", state.requests, ended);
   fill("endings", state.endings, ended);
   $("reasons").replaceChildren(...Object.entries(state.reasons).map(([reason, count]) => {
@@ -267,42 +207,8 @@ function cell(text) {
   return td;
 }
 
-// Words
-
-function notice(text) {
-  $("notice").textContent = text;
-  $("notice").hidden = false;
-}
-
-function show(id, text, bad = false) {
-  $(id).textContent = text;
-  $(id).className = bad ? "bad" : "";
-}
-
-function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 1).replace(/^\{\n|\n\}$/g, "");
-  } catch {
-    return text;
-  }
-}
-
-function size(bytes) {
-  if (bytes < 1024) return `${bytes} B`;
-  const units = ["KiB", "MiB", "GiB"];
-  const power = Math.min(3, Math.floor(Math.log2(bytes) / 10));
-  return `${(bytes / 1024 ** power).toFixed(1)} ${units[power - 1]}`;
-}
-
-function seconds(value) {
-  if (value < 0.0001) return "< 0.1 s"; // of a connection: the server's clock hand moves ten times a second
-  if (value < 0.0995) return `${(value * 1000).toFixed(1)} ms`;
-  return value < 600 ? `${value.toFixed(1)} s` : `${Math.floor(value / 60)} min`;
-}
-
 for (const element of document.querySelectorAll(".origin")) element.textContent = location.origin;
 for (const element of document.querySelectorAll(".host")) element.textContent = `${location.hostname} ${location.port || 80}`;
 
-chat();
 stream("ticks", "tick", "tick-state", tick);
 stream("connections", "connections", "live-state", (state) => live(state));

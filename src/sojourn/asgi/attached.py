@@ -15,12 +15,14 @@ class Attached(Protocol):
     It looks at ``Connection.blocked`` before, keeps the order of what it writes, and counts its bytes itself.
 
     Attributes:
-        sent: Messages it has written.
-        last_message: When it wrote the last one, in served time.
+        sent: Messages it has written; read when the WebSocket has ended.
     """
 
     sent: int
-    last_message: float
+
+    @property
+    def last_message(self) -> float:
+        """When it wrote the last message, in served time."""
 
     def ended(self) -> None:
         """The WebSocket has ended, or its closing handshake begins: nothing may be written any more."""

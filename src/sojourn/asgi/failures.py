@@ -40,6 +40,9 @@ _EXCUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (SessionStoreUnavailable, "sessions_unavailable"),
 )
 
+#: Those that say when to try again.
+_TRY_AGAIN: Final = (GuardRefused, EngineUnavailable, HubFull, SessionStoreUnavailable)
+
 
 def returned(cycle: HttpCycle) -> None:
     """The application has returned, and its answer is not complete."""
@@ -96,7 +99,7 @@ def _excuse(cycle: HttpCycle, error: BaseException) -> bool:
         connection = cycle.connection
         if DeadlineMissed in connection.runtime.bus.observers:
             connection.runtime.bus.emit(DeadlineMissed(connection.id, "application", error.seconds, connection.path))
-    elif isinstance(error, GuardRefused | EngineUnavailable | HubFull | SessionStoreUnavailable) and error.retry_after is not None:
+    elif isinstance(error, _TRY_AGAIN) and error.retry_after is not None:
         cycle.retry_after = error.retry_after
     cycle.fail(Ending(word, Phase.HANDLER, how, detail), REASONS[word].status or 500)
     return True

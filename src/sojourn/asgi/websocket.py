@@ -325,8 +325,8 @@ class WebSocketHandler(WebSocketUpgrade):
         if self._disconnected is not None:
             return
         if self._attached is not None:
-            self.sent += self._attached.sent
             self._attached.ended()
+            self.sent += self._attached.sent
         self._disconnect(code, reason)
         if ending.reason not in _WANTED:
             self.cancel(ending.reason, self.connection.runtime.config.timeouts.disconnect_grace)

@@ -139,7 +139,7 @@ class Commands:
                     if said is not None:
                         member.control(said)
 
-            await self._hub.let_in(member, {channel: place_of(join.since)}, tell, join.info)
+            await self._hub.reception.let_in(member, {channel: place_of(join.since)}, tell, join.info)
         finally:
             self._joining.discard(channel)
 

@@ -101,12 +101,12 @@ class Connected:
         asked = self._query.get("since") if since is None else since
         place = place_of(asked) if asked else None
         wanted: Mapping[str, Cursor | None] = {each: place for each in channels if each not in self.member.topics}
-        return await self._hub.let_in(self.member, wanted, self._greet, info) if wanted else []
+        return await self._hub.reception.let_in(self.member, wanted, self._greet, info) if wanted else []
 
     async def enter(self, wanted: Mapping[str, Cursor | None]) -> None:
         """Let it into channels, each from its own place; whether it may was asked."""
         missing = {channel: place for channel, place in wanted.items() if channel not in self.member.topics}
-        await self._hub.let_in(self.member, missing, self._greet, None)
+        await self._hub.reception.let_in(self.member, missing, self._greet, None)
 
     async def leave(self, channel: str) -> None:
         """Take it out of a channel; nothing happens when it is not in it."""
@@ -189,7 +189,7 @@ class Connected:
                 self._reply(wire.Refused(error.id, error.code, error.message))
                 continue
             if command.name == "pong":
-                self._hub.alive(self.member)
+                self._hub.reception.alive(self.member)
             elif command.name == "msg":
                 if command.id:
                     self._reply(wire.Ok(command.id, wire.Done()))
@@ -218,7 +218,7 @@ class Connected:
         if message is None or message["type"] == "websocket.disconnect":
             member.node.gone(member)
             return None
-        self._hub.alive(member)
+        self._hub.reception.alive(member)
         if self._v1 and member.node.now() - member.spoken_at >= self._hub.ping.every:
             # Pings follow the client's silence, and it is not silent: it must hear something of us all the same.
             ping = member.form.ping()
@@ -251,4 +251,4 @@ class Connected:
         """The first that a stamped client gets is the place from which it can resume."""
         if not self._greeted:
             self._greeted = True
-            self._hub.greet(self.member, min(joined, key=lambda each: each.position.seq).position)
+            self._hub.reception.greet(self.member, min(joined, key=lambda each: each.position.seq).position)

@@ -109,6 +109,8 @@ class StampedPayloads(Payloads):
         return Text(b'{"_id":%b}' % as_json(hello.pos))
 
     def _gap(self, channel: str, cursor: Cursor) -> bytes:
+        if not cursor.seq:  # no place to resume from: the client keeps the one it has
+            return b'"_gap":%b' % as_json(channel)
         return b'"_gap":%b,"_id":%b' % (as_json(channel), as_json(str(cursor)))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sojourn.asgi.websocket import WebSocketHandler
 from sojourn.ending import Ending, Phase
 from sojourn.hub.codes import reason_of
+from sojourn.hub.group import Group
 from sojourn.hub.identity import Identity
 from sojourn.hub.member import Member
 from sojourn.hub.publication import Publication
@@ -41,31 +42,56 @@ class DirectMember(Member):
     Attributes:
         connection: Its connection.
         write: Of its transport.
-        last_message: When something was written to it last, in served time.
+        behind: Whether the transport takes no more, or something waits here; then nothing is written past it.
     """
 
-    __slots__ = ("_waiter", "connection", "last_message", "write")
+    __slots__ = ("_groups", "_spoken", "_waiter", "behind", "connection", "write")
 
     def __init__(self, node: Node, identity: Identity, form: Form, connection: Connection, address: str) -> None:
         super().__init__(node, identity, form, address)
         self.connection = connection
         assert connection.transport is not None  # something was answered just now
         self.write: Callable[[bytes], None] = connection.transport.write
-        self.last_message = connection.runtime.ticker.now
+        self.behind = connection.blocked
+        connection.on_blocked = self._blocked
+        self._groups: list[Group] = []
+        self._spoken = connection.runtime.ticker.now
         self._waiter: asyncio.Future[None] | None = None
+        if self.behind:
+            self._listen()
+
+    @property
+    def last_message(self) -> float:
+        """When something was written to it last, in served time."""
+        self.settle()
+        return self._spoken
 
     @property
     def spoken_at(self) -> float:
         return self.node.now() - (self.connection.runtime.ticker.now - self.last_message)
+
+    def settle(self) -> None:
+        """Count what it got with others."""
+        for group in self._groups:
+            group.settle(self)
+
+    def got(self, messages: int, size: int, at: float) -> None:
+        """So much was written to it by its groups, up to a moment of served time."""
+        connection = self.connection
+        self.sent += messages
+        connection.bytes_out += size
+        if at > self._spoken:
+            self._spoken = at
+        if at > connection.last_write:
+            connection.last_write = at
 
     # What the node does with it
 
     def deliver(self, publications: Sequence[Publication]) -> None:
         if self.over:
             return
-        if self.connection.blocked or self.waiting is not None:
+        if self.behind:
             self.hold(publications)
-            self._listen()
             return
         form = self.form
         self._put(b"".join([form.of(publication) for publication in publications]))
@@ -76,12 +102,17 @@ class DirectMember(Member):
             self._put(data)
 
     def enter(self, topic: Topic) -> None:
-        topic.groups.setdefault(self.form, {})[self] = None
+        group = topic.groups.get(self.form)
+        if group is None:
+            group = topic.groups[self.form] = Group()
+        group.add(self)
+        self._groups.append(group)
 
     def forsake(self, topic: Topic) -> None:
         group = topic.groups.get(self.form)
-        if group is not None:
-            group.pop(self, None)
+        if group is not None and group in self._groups:
+            group.remove(self)
+            self._groups.remove(group)
             if not group:
                 del topic.groups[self.form]
 
@@ -90,25 +121,34 @@ class DirectMember(Member):
             await self.connection.writable()
         await super().drained()
 
+    def dropped(self) -> None:
+        super().dropped()
+        if getattr(self.connection, "on_blocked", None) == self._blocked:
+            del self.connection.on_blocked  # it may live on, with other requests
+
     # A client that is behind
 
     def _put(self, data: bytes) -> None:
         connection = self.connection
         connection.bytes_out += len(data)
-        connection.last_write = self.last_message = connection.runtime.ticker.now
+        connection.last_write = self._spoken = connection.runtime.ticker.now
         self.write(data)
+
+    def _blocked(self) -> None:
+        """The transport has all it takes; called by the connection, also in the middle of a write."""
+        if not (self.behind or self.over):
+            self.behind = True
+            for group in self._groups:
+                group.fell_behind(self)
+            self._listen()
 
     def _listen(self) -> None:
         """Be called when the transport has room again."""
         outbox = self.connection.outbox
-        if self._waiter is not None or self.over or self.waiting is None:
-            return
-        if outbox is None or not self.connection.blocked:
-            self._write_waiting()
-            return
-        self._waiter = waiter = self.node.loop.create_future()
-        outbox.waiters.append(waiter)
-        waiter.add_done_callback(self._has_room, context=self.node.context)
+        if self._waiter is None and outbox is not None:
+            self._waiter = waiter = self.node.loop.create_future()
+            outbox.waiters.append(waiter)
+            waiter.add_done_callback(self._has_room, context=self.node.context)
 
     def _has_room(self, waiter: asyncio.Future[None]) -> None:
         self._waiter = None
@@ -119,12 +159,17 @@ class DirectMember(Member):
     def _write_waiting(self) -> None:
         connection = self.connection
         most = connection.runtime.config.limits.write_buffer
-        while self.waiting is not None and not self.over:
+        while not connection.blocked:
             transport = connection.transport
-            if connection.blocked or transport is None:
-                self._listen()
+            if self.over or transport is None:
+                return
+            if self.waiting is None:
+                self.behind = False
+                for group in self._groups:
+                    group.caught_up(self)
                 return
             self._put(b"".join(self.taken(max(1, most - transport.get_write_buffer_size()))))
+        self._listen()
 
 
 class DirectSocket(DirectMember):

@@ -3,65 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from sojourn.asgi.server_control import CURRENT_SERVER
-from sojourn.errors import ClientDisconnected, ConfigError, DeadlineExceeded, EngineUnavailable, HubFull
+from sojourn.errors import ConfigError
 from sojourn.hub.access import Access, Action, Asker, Authorizer
 from sojourn.hub.app import HubApp
-from sojourn.hub.codes import comes_back
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.door import Door
-from sojourn.hub.engine import Engine, Page, Present, Publish
+from sojourn.hub.engine import Engine, Page, Present
 from sojourn.hub.forms import Forms
 from sojourn.hub.identity import Authenticator
-from sojourn.hub.member import Member
 from sojourn.hub.memory import MemoryEngine
 from sojourn.hub.node import Node
 from sojourn.hub.patterns import Patterns
 from sojourn.hub.publication import Publication, payload_of
-from sojourn.hub.pulled import PulledMember
-from sojourn.hub.quiet import Quiet
-from sojourn.hub.resume import Joined
+from sojourn.hub.publisher import Publisher, Sent
+from sojourn.hub.reception import Reception
 from sojourn.hub.rules import Channel, HubDrain, HubLimits, HubPing, Outbox
 from sojourn.hub.socket import Socket
 from sojourn.hub.stats import Stats
 from sojourn.hub.topic import Topic
 from sojourn.hub.view import View
-from sojourn.scopes.deadline import deadline, remaining
-from sojourn.scopes.failures import tell_failure
+from sojourn.scopes.deadline import deadline
+from sojourn.scopes.failures import tell_own_failure
 from sojourn.scopes.hubs import Hubs, met
-from sojourn.wire import hub as wire
 from sojourn.wire.deflate import DeflateSettings
 
-__all__ = ["Hub", "Sent"]
+__all__ = ["Hub"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-#: Seconds that publishing waits for room, without a deadline of its caller.
-_ROOM = 5.0
 #: Seconds for the application to make the state of a channel.
 _STATE = 10.0
-
-
-class Sent(NamedTuple):
-    """What became of a publication.
-
-    Attributes:
-        cursor: Its place in the stream; its text is what clients resume from.
-        receivers: Members of this process in its channel.
-        repeated: Whether its id had been published before, and nothing was published now.
-        written: Whether it was handed to the connections of all of them; None when that was not awaited.
-        stored: Whether the engine has it. While the engine is away the members of this process get it all the same
-            (``Channel.while_away``), without a number; the others get it when the engine is back.
-    """
-
-    cursor: Cursor
-    receivers: int
-    repeated: bool = False
-    written: bool | None = None
-    stored: bool = True
 
 
 class Hub:
@@ -122,7 +96,8 @@ class Hub:
         self.forms = Forms(DeflateSettings())
         self.door = Door(self, self.limits)
         self._view = View(name, self.engine, self._stats)
-        self._quiet: Quiet | None = None
+        self._reception: Reception | None = None
+        self._publisher: Publisher | None = None
         self._node: Node | None = None
         self._starting: asyncio.Task[None] | None = None
         self._met: Hubs | None = None
@@ -202,11 +177,10 @@ class Hub:
         try:
             node.backlog.unicast = self._outbox
             node.joins.snapshot = self._snapshot
-            node.bye = self._bye
-            node.left = self.door.leave
             await self.engine.start(node)
             self._node = self._view.node = node
-            self._quiet = Quiet(node, self.ping)
+            self._reception = Reception(node, self.door, self.ping, self.limits, self.drain)
+            self._publisher = Publisher(node, self.limits.buffered)
             server = CURRENT_SERVER.get(None)
             if server is not None:
                 server.on_drain(node.presences.farewell, phase="persist", name=f"hub {self.name}")
@@ -225,10 +199,9 @@ class Hub:
         node.end(list(node.members.values()), 1012, "the hub ends")
         await node.presences.farewell()
         node.stop()
-        if self._quiet is not None:
-            self._quiet.stop()
+        self.reception.quiet.stop()
         await self.engine.aclose()
-        self._node = self._view.node = None
+        self._node = self._view.node = self._publisher = self._reception = None
         if self._met is not None:
             self._met.leave(self._view)
 
@@ -269,70 +242,25 @@ class Hub:
         return self._node
 
     @property
+    def reception(self) -> Reception:
+        """Where its members are received.
+
+        Raises:
+            RuntimeError: It has not begun.
+        """
+        if self._reception is None:
+            raise RuntimeError("the hub has not begun: await hub.start()")
+        return self._reception
+
+    async def _begun(self) -> Publisher:
+        await self.start()
+        assert self._publisher is not None  # made with the node
+        return self._publisher
+
+    @property
     def counts(self) -> Stats:
         """Where it counts."""
         return self._stats
-
-    def admit(self, member: Member) -> None:
-        """Let a member in.
-
-        Raises:
-            ClientDisconnected: There is no room for it; it was closed.
-        """
-        refused = self.door.admit(member.address, member.user)
-        if refused is not None:
-            member.end(refused.code, refused.detail)
-            raise ClientDisconnected(refused.detail)
-        self.node.admit(member)
-
-    async def let_in(
-        self, member: Member, wanted: Mapping[str, Cursor | None], tell: Callable[[list[Joined]], None], info: Any
-    ) -> list[Joined]:
-        """Let a member into channels; whether it may was asked.
-
-        Raises and Cancel: as :meth:`Connected.join`.
-        """
-        node = self.node
-        joined = await node.joins.join(member, wanted, tell)
-        for each in joined:
-            if info is not None:
-                member.infos[each.topic.channel] = info
-            if member.transport != "poll":  # it comes and goes with every poll
-                node.presences.enter(each.topic, member, info)
-        return joined
-
-    async def place(self) -> Cursor:
-        """A place from which whoever joins now misses nothing."""
-        topics = self.node.topics
-        if topics.epoch:
-            return Cursor(topics.epoch, topics.place)
-        try:
-            return await self.engine.position()
-        except EngineUnavailable:
-            return Cursor("0", 0)  # of no epoch: resuming from it tells of a gap
-
-    def greet(self, member: Member, place: Cursor) -> None:
-        """Say the first that is said."""
-        ping = self.ping
-        hello = wire.Hello(
-            member.id, str(place), ping.every, ping.pong_within, self.drain.retry, self.limits.message, member.user
-        )
-        data = member.form.hello(hello, random.randint(*self.drain.retry))
-        if data is not None:
-            member.control(data)
-
-    def alive(self, member: Member) -> None:
-        """Something came from a member."""
-        if isinstance(member, PulledMember) and self._quiet is not None:
-            self._quiet.heard(member)
-
-    def _bye(self, member: Member, code: int, reason: str) -> None:
-        """Tell a member that it is about to be closed."""
-        retry = self.drain.retry if comes_back(code) else None
-        wait = random.randint(*self.drain.retry)
-        data = member.form.bye(wire.Bye(code, reason, retry), wait)
-        if data is not None:
-            member.control(data)
 
     # Publishing
 
@@ -365,39 +293,8 @@ class Hub:
 
         Cancel: safe; it may have been published.
         """
-        node = self._node or await self.start()
-        rule, _ = node.topics.rule(channel)
-        kind, payload = payload_of(data)
-        asked = Publish(channel, kind, payload, rule.history, key, id)
-        topic = node.topics.get(channel)
-        if (topic is not None and topic.full) or self._stats.buffered > (self.limits.buffered or self._stats.buffered):
-            await self._room(node, topic)
-        self._stats.published += 1
-        if rule.while_away == "local" and node.outage.lasts:
-            return self._publish_here(node, asked, EngineUnavailable("it has not caught up"))
-        try:
-            published = await self.engine.publish(asked)
-        except EngineUnavailable as error:
-            if rule.while_away == "refuse":
-                raise
-            return self._publish_here(node, asked, error)
-        topic = node.topics.get(channel)
-        receivers = 0 if topic is None else topic.size
-        outcome = None
-        if written is not None:
-            outcome = topic is None or await self._written(node, topic, published.cursor, written)
-        return Sent(published.cursor, receivers, published.repeated, outcome)
-
-    def _publish_here(self, node: Node, asked: Publish, error: EngineUnavailable) -> Sent:
-        """The engine is away: this node's members get it now, and it is stored later."""
-        if not node.outage.keep(asked):
-            raise error
-        topic = node.topics.get(asked.channel)
-        place = Cursor(node.topics.epoch, node.topics.place)
-        if topic is None:
-            return Sent(place, 0, stored=False)
-        node.turn.add(topic, Publication(asked.channel, topic.epoch, 0, 0, asked.kind, asked.data, asked.key))
-        return Sent(place, topic.size, stored=False)
+        publisher = self._publisher or await self._begun()
+        return await publisher.publish(channel, data, key, id, written)
 
     async def send(self, data: Any, *, user: str = "", member: str = "", written: float | None = None) -> int:
         """Send to one user, over all its connections on all nodes, or to one connection. It is in no history.
@@ -419,52 +316,8 @@ class Hub:
         """
         if not (user or member):
             raise ValueError("send needs a user or a member")
-        node = self._node or await self.start()
-        kind, payload = payload_of(data)
-        members = node.find(user, member)
-        node.send(members, kind, payload)
-        if not (member and members):
-            await node.send_elsewhere(user, member, kind, payload)
-        return len(members) if written is None else await self._flushed(members, written)
-
-    async def _room(self, node: Node, topic: Topic | None) -> None:
-        left = remaining()
-        seconds = _ROOM if left is None else left
-        if topic is not None and topic.full:
-            rule = topic.rule.outbox
-            try:
-                async with deadline(min(seconds, rule.wait), "hub.block"):
-                    await node.backlog.fits(topic)
-            except DeadlineExceeded:
-                if seconds < rule.wait:  # the caller has less time than the members are given
-                    raise HubFull(self._stats.buffered, self.limits.buffered or 0) from None
-                node.end(list(topic.full), 4008, "too slow")
-        limit = self.limits.buffered
-        try:
-            async with deadline(seconds, "hub.room"):
-                await node.backlog.room(limit)
-        except DeadlineExceeded:
-            raise HubFull(self._stats.buffered, limit or 0) from None
-
-    async def _written(self, node: Node, topic: Topic, cursor: Cursor, seconds: float) -> bool:
-        try:
-            async with deadline(seconds, "hub.written"):
-                await node.topics.reached(topic, cursor)
-        except DeadlineExceeded:
-            return False
-        node.turn.flush()
-        members = topic.members()
-        return await self._flushed(members, seconds) == len(members)
-
-    async def _flushed(self, members: Sequence[Member], seconds: float) -> int:
-        done = 0
-        try:
-            async with deadline(seconds, "hub.written"):
-                for member in members:
-                    done += await member.flushed()
-        except DeadlineExceeded:
-            pass  # those that were not asked in time did not have it in time, as far as is known
-        return done
+        publisher = self._publisher or await self._begun()
+        return await publisher.send(data, user, member, written)
 
     # What was, and who is there
 
@@ -595,8 +448,6 @@ class Hub:
                 return None
             kind, data = payload_of(state)
         except Exception as error:  # noqa: BLE001 - whatever the application raises: a gap is told then
-            task = asyncio.current_task()
-            assert task is not None
-            tell_failure(task, error, f"the snapshot of {topic.channel}")
+            tell_own_failure(error, f"the snapshot of {topic.channel}")
             return None
         return Publication(topic.channel, topic.epoch, 0, 0, kind, data)

@@ -24,9 +24,8 @@ from sojourn.hub.presence import Presences
 from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.resume import Joins
 from sojourn.hub.rules import Channel
-from sojourn.hub.shares import Gap
 from sojourn.hub.stats import Stats
-from sojourn.hub.topic import Topic
+from sojourn.hub.topic import Lost, Topic
 from sojourn.hub.topics import Topics
 from sojourn.hub.turn import Turn
 from sojourn.scopes.failures import WORK
@@ -82,9 +81,9 @@ class Node:
         self.turn = Turn(self.loop, self.context)
         self.topics = Topics(engine, rules, self.turn, self.begin, stats, self.context)
         self.outage = Outage(engine, self.begin, self.context)
-        self.topics.own = self.outage.own
-        self.topics.gap = self._gap
-        self.topics.snapshot = self._state_of
+        self.topics.repairs.own = self.outage.own
+        self.topics.repairs.gap = self._gap
+        self.topics.repairs.snapshot = self._state_of
         self.joins = Joins(engine, self.topics, self.turn, stats)
         self.joins.snapshot = self._no_snapshot
         self.presences = Presences(engine, self.begin, self._push_presence, stats, self.context)
@@ -283,11 +282,11 @@ class Node:
 
     # What members are told
 
-    def _gap(self, topic: Topic, cursor: Cursor, state: Publication | None) -> None:
-        """Something of a channel is lost for its members here, and for those who are about to join."""
+    def _gap(self, topic: Topic, cursor: Cursor, state: Publication | None, last: Cursor) -> None:
+        """Something of a channel, up to a place, is lost for its members here, and for those who are about to join."""
         for member in topic.members():
             late = topic.late.get(member)
-            if late is not None and not late.misses(cursor):
+            if late is not None and not late.misses(last):
                 continue
             self.stats.gaps += 1
             if state is None:
@@ -295,7 +294,7 @@ class Node:
             else:
                 member.deliver_state(topic, state, cursor)
         for missed in topic.catching.values():
-            missed.append(Gap(topic.channel, cursor))
+            missed.append(Lost(topic.channel, cursor, last))
 
     async def _state_of(self, topic: Topic) -> Publication | None:
         return await self.joins.snapshot(topic)

@@ -90,10 +90,10 @@ class Poll:
         member = _Polling(hub.node, self._identity, address)
         told: list[Joined] = []
         try:
-            hub.admit(member)
+            hub.reception.admit(member)
             if self._wanted:
-                await hub.let_in(member, self._wanted, told.extend, None)
-            place = min((each.has for each in told), key=lambda each: each.seq) if told else await hub.place()
+                await hub.reception.let_in(member, self._wanted, told.extend, None)
+            place = min((each.has for each in told), key=lambda each: each.seq) if told else await hub.reception.place()
             if not member.came and not member.gaps and any(self._wanted.values()):
                 await asyncio.wait((member.finished,), timeout=self._seconds)
             if member.came:

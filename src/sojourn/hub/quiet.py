@@ -65,6 +65,9 @@ class Quiet:
                 self._judge(member, now)
         for member in [each for each in self._pinged if each.over]:
             del self._pinged[member]
+        for topic in self._node.topics.all():
+            for group in topic.groups.values():
+                group.settle_all()  # so that lists of connections show what was written
         self._plan()
 
     def _judge(self, member: PulledMember, now: float) -> None:

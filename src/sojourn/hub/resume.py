@@ -18,9 +18,9 @@ from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine
 from sojourn.hub.member import Member
 from sojourn.hub.publication import Publication
-from sojourn.hub.shares import Gap
-from sojourn.hub.topic import Late, Topic
-from sojourn.hub.topics import PAGE, Topics
+from sojourn.hub.reading import Read, read_history, with_live
+from sojourn.hub.topic import Late, Lost, Topic
+from sojourn.hub.topics import Topics
 from sojourn.hub.turn import Turn
 from sojourn.scopes.deadline import deadline
 
@@ -36,7 +36,7 @@ _PIECE: Final = 64 * 1024
 _SEQ: Final = attrgetter("seq")
 
 Snapshot = Callable[[Topic], Awaitable[Publication | None]]
-_Item = Publication | Gap
+_Item = Publication | Lost
 
 
 class Joined(NamedTuple):
@@ -53,14 +53,6 @@ class Joined(NamedTuple):
     position: Cursor
     recovered: bool | None
     has: Cursor
-
-
-class _Read(NamedTuple):
-    """What was read of one channel."""
-
-    publications: list[Publication]
-    position: Cursor
-    gap: bool
 
 
 class Joins:
@@ -125,16 +117,21 @@ class Joins:
     async def _catch_up(
         self, member: Member, topics: Mapping[Topic, Cursor | None], tell: Callable[[list[Joined]], None]
     ) -> list[Joined]:
+        began = {topic: topic.epoch for topic in topics}
         read = await self._read_all(topics)
         self._turn.flush()
         cut = min((found.position for found in read.values()), key=_SEQ, default=None)
+        reached = cut is not None and self._topics.reaches(cut)
+        for topic, found in read.items():
+            if found.gap and reached:
+                read[topic] = with_live(found, topics[topic], topic.catching[member])
         joined: list[Joined] = []
         for topic, since in topics.items():
             joined.append(self._joined(topic, since, read.get(topic), cut))
         for each in joined:
             recovered = each.recovered
             self._stats.resumes["fresh" if recovered is None else "recovered" if recovered else "gap"] += 1
-        late = {each.topic: _late(each, self._topics.covered(each.topic)) for each in joined}
+        late = {each.topic: _late(each.has, began[each.topic], each.topic.epoch) for each in joined}
         tell(joined)
         if cut is not None:
             await self._give_read(member, topics, read, cut)
@@ -151,58 +148,72 @@ class Joins:
             await self._replay(member, topics, missed, joined[0].has.epoch)
 
     async def _give_read(
-        self, member: Member, topics: Mapping[Topic, Any], read: Mapping[Topic, _Read], cut: Cursor
+        self, member: Member, topics: Mapping[Topic, Cursor | None], read: Mapping[Topic, Read], cut: Cursor
     ) -> None:
         """Give a member what was read, up to the place to which everything was read."""
         items: list[_Item] = []
-        states: list[tuple[Topic, Publication]] = []
+        states: list[tuple[Topic, Publication | None]] = []
+        forgotten = any(each is not None and each.epoch != cut.epoch for each in topics.values())
         for topic, found in read.items():
             if found.gap:
                 self._stats.gaps += 1
                 state = await self.snapshot(topic)
+                states.append((topic, state))
                 if state is not None:
-                    states.append((topic, state))
-                    continue
-                items.append(Gap(topic.channel, Cursor(cut.epoch, min(_start(found), cut.seq))))
+                    continue  # it was made after all that was read
             items.extend(each for each in found.publications if each.seq <= cut.seq)
+        # What is missing is told before anything else, and no place beyond it before all of that was: who is cut off in
+        # between must hear of it again. 0 is no place, the client keeps the one it has from before the store forgot.
+        first = max(0, min((each.cursor.seq - 1 for each in items), default=cut.seq))
+        start = 0 if forgotten else min((each.seq for each in topics.values() if each is not None), default=0)
+        for number, (topic, state) in enumerate(states, 1):
+            place = Cursor(cut.epoch, first if number == len(states) else min(start, first))
+            if state is None:
+                member.hold_gap(topic, place)
+            else:
+                member.deliver_state(topic, state, place)
         await self._replay(member, topics, items, cut.epoch)
-        for topic, state in states:  # behind what is before them: a cut may come at any moment
-            member.deliver_state(topic, state, cut)
 
-    def _joined(self, topic: Topic, since: Cursor | None, found: _Read | None, cut: Cursor | None) -> Joined:
+    def _joined(self, topic: Topic, since: Cursor | None, found: Read | None, cut: Cursor | None) -> Joined:
         """What a member is told, and what it has when it was given all that was read."""
         has = self._topics.covered(topic) if cut is None else cut
         if since is None:
-            if cut is None and topic.held:
-                has = topic.held[-1].cursor  # what the topic still looks for was before
+            if cut is None:
+                has = self._topics.newest(topic)
             return Joined(topic, has, None, has)
         if found is None:  # it may be ahead of this node
             return Joined(topic, since, True, since)
         if since.epoch == has.epoch and since.seq <= has.seq:
             return Joined(topic, since, not found.gap, has)  # it keeps its own place until it has what follows
-        return Joined(topic, Cursor(has.epoch, min(_start(found), has.seq)), not found.gap, has)
+        return Joined(topic, Cursor(has.epoch, min(found.start, has.seq)), not found.gap, has)
 
     def _missed(self, member: Member, late: Mapping[Topic, Late]) -> list[_Item]:
         """What came live since the last look, without what the member has."""
         missed: list[_Item] = []
         for topic, each in late.items():
             came, topic.catching[member] = topic.catching[member], []
-            missed.extend(item for item in came if not item.cursor.seq or each.misses(item.cursor))
+            for item in came:
+                if isinstance(item, Lost):
+                    new = each.misses(item.last)
+                else:
+                    new = not item.seq or each.misses(item.cursor)
+                if new:
+                    missed.append(item)
         return missed
 
-    async def _read_all(self, topics: Mapping[Topic, Cursor | None]) -> dict[Topic, _Read]:
+    async def _read_all(self, topics: Mapping[Topic, Cursor | None]) -> dict[Topic, Read]:
         """Read what was missed. All of it or nothing: then one place says how far the member has come in all channels.
 
         It is read again where the store has forgotten meanwhile, so that all places are of one life of it.
         """
-        read: dict[Topic, _Read] = {}
+        read: dict[Topic, Read] = {}
         if all(self._is_there(topic, since) for topic, since in topics.items()):
             return read
         wanted = [topic for topic, since in topics.items() if since is not None or not self._is_there(topic, since)]
         behind = wanted
         while behind:
             for topic in behind:
-                read[topic] = await self._read(topic, topics[topic])
+                read[topic] = await read_history(self._engine, topic, topics[topic])
             epoch = read[behind[-1]].position.epoch
             behind = [topic for topic in wanted if read[topic].position.epoch != epoch]
         return read
@@ -211,23 +222,10 @@ class Joins:
         """Whether nothing has to be read: most who come back were away for a moment only."""
         if since is None:
             return topic.rule.history.mode != "latest"  # of such a channel everybody gets the state first
-        if since.epoch != topic.epoch or topic.held is not None:
+        if since.epoch != topic.epoch or self._topics.repairs.running:
             return False
         # Whoever is ahead of all that this node knows has perhaps made it up: the engine knows.
         return topic.seq <= since.seq <= self._topics.covered(topic).seq
-
-    async def _read(self, topic: Topic, since: Cursor | None) -> _Read:
-        publications: list[Publication] = []
-        gap = False
-        while True:
-            page = await self._engine.history(topic.channel, since, PAGE, topic.rule.history)
-            if publications and publications[0].epoch != page.position.epoch:
-                publications = []  # the store has forgotten meanwhile, and the page says so
-            publications.extend(page.publications)
-            gap = gap or page.gap
-            since = page.position
-            if not page.more:
-                return _Read(publications, since, gap)
 
     async def _replay(self, member: Member, topics: Mapping[Topic, Any], items: list[_Item], epoch: str) -> None:
         """Hand over what was missed, as fast as the member takes it: it is not behind because it was away."""
@@ -241,11 +239,11 @@ class Joins:
         piece: list[Publication] = []
         size = 0
         for item in sorted(items, key=lambda item: _rank(item, epoch)):
-            more = 0 if isinstance(item, Gap) else len(item.data)
+            more = 0 if isinstance(item, Lost) else len(item.data)
             if piece and (not more or size + more > room or len(piece) >= most):
                 await self._give(member, piece, patience)
                 piece, size = [], 0
-            if isinstance(item, Gap):
+            if isinstance(item, Lost):
                 member.hold_gap(by_channel[item.channel], item.cursor)
             else:
                 piece.append(item)
@@ -268,17 +266,13 @@ def _alive(member: Member) -> None:
         raise ClientDisconnected("the member has ended")
 
 
-def _start(found: _Read) -> int:
-    return found.publications[0].prev if found.publications else found.position.seq
-
-
-def _late(joined: Joined, covered: Cursor) -> Late:
-    has = joined.has
-    return Late(has, covered.epoch if covered.epoch != has.epoch else "")
+def _late(has: Cursor, *epochs: str) -> Late:
+    """What a member has, and the epoch that is over for it although the topic was in it when it came."""
+    return Late(has, next((epoch for epoch in epochs if epoch != has.epoch), ""))
 
 
 def _rank(item: _Item, epoch: str) -> tuple[bool, float, bool]:
     """The order in which things are given: what has no number comes last, a notice behind all up to its place."""
-    gap = isinstance(item, Gap)
+    gap = isinstance(item, Lost)
     cursor = item.cursor
     return cursor.epoch != epoch, cursor.seq if gap or cursor.seq else inf, gap

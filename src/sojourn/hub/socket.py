@@ -64,13 +64,13 @@ class Socket:
             identity = await self._ask(caller)
         self._connected = connected = Connected(hub, peer, self._member(node, identity, caller, v1), v1)
         try:
-            hub.admit(connected.member)
+            hub.reception.admit(connected.member)
             if hub.authenticator is not None:
                 self._term = Term(connected.member, _handler_of(scope))
                 self._term.set(identity.expires)
             connected.renews(self._term)
             if v1:
-                hub.greet(connected.member, await hub.place())
+                hub.reception.greet(connected.member, await hub.reception.place())
         except BaseException as error:
             await self.__aexit__(type(error), error, None)
             raise

@@ -147,15 +147,15 @@ class Stream:
 
     async def _enter(self, member: Member) -> None:
         hub = self._hub
-        hub.admit(member)
+        hub.reception.admit(member)
         if not self._wanted:
-            hub.greet(member, await hub.place())
+            hub.reception.greet(member, await hub.reception.place())
             return
 
         def tell(joined: list[Joined]) -> None:
-            hub.greet(member, min((each.position for each in joined), key=lambda place: place.seq))
+            hub.reception.greet(member, min((each.position for each in joined), key=lambda place: place.seq))
 
-        await hub.let_in(member, self._wanted, tell, None)
+        await hub.reception.let_in(member, self._wanted, tell, None)
 
 
 async def _left(receive: Receive, member: PulledMember) -> None:

@@ -7,16 +7,29 @@ from typing import TYPE_CHECKING, NamedTuple
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.publication import Publication
 from sojourn.hub.rules import Channel
-from sojourn.hub.shares import Gap
 
 if TYPE_CHECKING:
-    from sojourn.hub.direct import DirectMember
     from sojourn.hub.forms import Form
+    from sojourn.hub.group import Group
     from sojourn.hub.member import Member
     from sojourn.hub.presence import Roll
     from sojourn.hub.pulled import PulledMember
 
-__all__ = ["Late", "Topic"]
+__all__ = ["Late", "Lost", "Topic"]
+
+
+class Lost(NamedTuple):
+    """Something of a channel was lost for this node, while a member was catching up.
+
+    Attributes:
+        channel: Of what.
+        cursor: The place to tell.
+        last: The place up to which something may be missing.
+    """
+
+    channel: str
+    cursor: Cursor
+    last: Cursor
 
 
 class Late(NamedTuple):
@@ -52,7 +65,6 @@ class Topic:
         late: Members that are in it, and get nothing of it before the first that is new to them.
         catching: Members that read what they have missed, with what came meanwhile: publications, and notices of gaps.
         batch: What came in this turn of the loop and is not written yet.
-        held: What came while the topic repairs itself; None while it does not.
         users: How many hold it open.
         full: Members for which publishers have to wait.
         roll: Who is present; None when nobody is told.
@@ -65,7 +77,6 @@ class Topic:
         "epoch",
         "full",
         "groups",
-        "held",
         "late",
         "params",
         "pulled",
@@ -80,12 +91,11 @@ class Topic:
         self.rule = rule
         self.params = params
         self.epoch, self.seq = place
-        self.groups: dict[Form, dict[DirectMember, None]] = {}
+        self.groups: dict[Form, Group] = {}
         self.pulled: dict[PulledMember, None] = {}
         self.late: dict[Member, Late] = {}
-        self.catching: dict[Member, list[Publication | Gap]] = {}
+        self.catching: dict[Member, list[Publication | Lost]] = {}
         self.batch: list[Publication] = []
-        self.held: list[Publication] | None = None
         self.users = 0
         self.full: set[Member] = set()
         self.roll: Roll | None = None

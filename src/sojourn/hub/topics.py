@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.errors import AccessDenied, EngineUnavailable
 from sojourn.hub.cursor import Cursor
-from sojourn.hub.engine import Engine, Page
+from sojourn.hub.engine import Engine
 from sojourn.hub.patterns import Patterns, valid
 from sojourn.hub.publication import Publication
+from sojourn.hub.repair import Repair
 from sojourn.hub.rules import Channel
 from sojourn.hub.topic import Topic
 from sojourn.hub.turn import Turn
@@ -19,18 +20,12 @@ from sojourn.hub.turn import Turn
 if TYPE_CHECKING:
     from sojourn.hub.stats import Stats
 
-__all__ = ["PAGE", "Begin", "Topics"]
+__all__ = ["Begin", "Topics"]
 
 Begin = Callable[[Coroutine[Any, Any, None], str], object]
 
-#: Publications that are read from history at a time.
-PAGE: Final = 500
 #: Seconds for which a channel without members stays subscribed: clients that lose their connection come back to it.
 _LINGER: Final = 5.0
-#: Seconds before history is asked again when it could not be read.
-_AGAIN: Final = 0.5
-#: Publications that may come while a topic repairs itself; with more it is behind anyway, and reads them instead.
-_HELD: Final = 10_000
 
 
 class Topics:
@@ -45,10 +40,7 @@ class Topics:
         context: Of the hub, for what it does later.
 
     Attributes:
-        own: Whether the members of this node have had a publication already, from before it was stored.
-        gap: Called with a topic and a place when something before that place can't be had any more; and with the
-            channel's state, if the application has one.
-        snapshot: Makes the state of a channel; gives None where the application has none.
+        repairs: Reads what may not have come.
         place: Number of the last publication that has come to this node, in any channel.
         epoch: The life of the store that it counts in; "" before the first.
     """
@@ -67,12 +59,12 @@ class Topics:
         #: What has come of channels that are subscribed already, and not open yet.
         self._early: dict[str, list[Publication]] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
+        #: How often something was lost.
+        self._losses = 0
         self._stopped = False
         self._loop = asyncio.get_running_loop()
         self._context = context
-        self.own: Callable[[Publication], bool] = lambda publication: False
-        self.gap: Callable[[Topic, Cursor, Publication | None], None] = lambda topic, cursor, state: None
-        self.snapshot: Callable[[Topic], Awaitable[Publication | None]]
+        self.repairs = Repair(engine, self, turn, stats)
         self.place = 0
         self.epoch = ""
         #: Who waits for a publication to come.
@@ -102,9 +94,18 @@ class Topics:
 
     def covered(self, topic: Topic) -> Cursor:
         """Nothing of a topic up to this place is still to come: all that comes to the node comes in order."""
-        if topic.held is None and topic.epoch == self.epoch and self.place > topic.seq:
+        if not self.repairs.running and topic.epoch == self.epoch and self.place > topic.seq:
             return Cursor(topic.epoch, self.place)
         return Cursor(topic.epoch, topic.seq)
+
+    def reaches(self, place: Cursor) -> bool:
+        """Whether everything up to a place has come."""
+        return not self.repairs.running and self.epoch == place.epoch and self.place >= place.seq
+
+    def newest(self, topic: Topic) -> Cursor:
+        """The place of whoever joins from now on."""
+        held, covered = self.repairs.newest, self.covered(topic)
+        return covered if held is None or (held.epoch == covered.epoch and held.seq < covered.seq) else held.cursor
 
     async def open(self, channel: str) -> Topic:
         """Hold a channel, subscribed; to be given back by :meth:`release`.
@@ -130,6 +131,7 @@ class Topics:
             self._opening[channel] = opening = self._loop.create_future()
             early: list[Publication] = []
             self._early[channel] = early
+            losses = self._losses
             try:
                 place = await self._engine.subscribe(channel)
             except BaseException as error:
@@ -142,6 +144,8 @@ class Topics:
             finally:
                 del self._opening[channel], self._early[channel]
             topic = self._all[channel] = Topic(channel, rule, params, place)
+            if losses != self._losses:
+                self._repair([topic], True)
             for publication in early:
                 self.deliver(publication)
             opening.set_result(topic)
@@ -166,6 +170,7 @@ class Topics:
             timer.cancel()
         self._lingering.clear()
         self._all.clear()
+        self.repairs.stop()
 
     def _forget(self, topic: Topic) -> None:
         channel = topic.channel
@@ -204,88 +209,48 @@ class Topics:
         if topic is None and (early := self._early.get(publication.channel)) is not None:
             early.append(publication)
             return
+        if self.repairs.running:
+            self.repairs.hold(publication)
+            return
+        if topic is not None and (publication.epoch != topic.epoch or publication.prev > topic.seq):
+            self._stats.holes += 1
+            forgotten = publication.epoch != topic.epoch
+            self._repair(self.all() if forgotten else [topic], forgotten)
+            self.repairs.hold(publication)
+            return
         if publication.epoch == self.epoch:
             if publication.seq > self.place:
                 self.place = publication.seq
         else:
             self.epoch, self.place = publication.epoch, publication.seq
-        if topic is None:
-            return
-        if topic.held is not None:
-            if len(topic.held) < _HELD:
-                topic.held.append(publication)
-            return
-        if publication.epoch != topic.epoch or publication.prev > topic.seq:
-            self._stats.holes += 1
-            self.repair(topic, publication)
-        elif publication.seq > topic.seq:
+        if topic is not None and publication.seq > topic.seq:
             topic.seq = publication.seq
-            if not self.own(publication):
+            if not self.repairs.own(publication):
                 self._turn.add(topic, publication)
             if self._reaching:
                 self._wake_reaching()
+
+    def came_to(self, place: Cursor) -> None:
+        """Everything up to a place was given, in the channels that it was missing in."""
+        if place.epoch != self.epoch or place.seq > self.place:
+            self.epoch, self.place = place
+        self._wake_reaching()
+
+    def lost(self, channels: Sequence[str] | None) -> None:
+        """The engine does not know whether everything came."""
+        self._losses += 1
+        topics = self.all() if channels is None else [t for c in channels if (t := self._all.get(c)) is not None]
+        if topics:
+            self._repair(topics, True)
+
+    def _repair(self, topics: list[Topic], all_of_it: bool) -> None:
+        if self.repairs.damage(topics, all_of_it=all_of_it):
+            self._begin(self.repairs.run(), "hub repair")
 
     def _wake_reaching(self) -> None:
         reaching, self._reaching = self._reaching, []
         for reached in reaching:
             _wake(reached)
-
-    def repair(self, topic: Topic, publication: Publication | None = None) -> None:
-        """Read what may be missing between the topic's place and what comes now."""
-        if topic.held is not None:
-            return
-        topic.held = [] if publication is None else [publication]
-        self._begin(self._repair(topic), f"hub repair {topic.channel}")
-
-    async def _repair(self, topic: Topic) -> None:
-        while topic.held is not None and self._all.get(topic.channel) is topic:
-            since = Cursor(topic.epoch, topic.seq)
-            try:
-                page = await self._engine.history(topic.channel, since, PAGE, topic.rule.history)
-            except EngineUnavailable:
-                await asyncio.wait((self._pause(_AGAIN),))
-                continue
-            self._stats.repositioned += 1
-            self._take_page(topic, page, await self.snapshot(topic) if page.gap else None)
-            if not page.more:
-                self._take_held(topic)
-
-    def _pause(self, seconds: float) -> asyncio.Future[None]:
-        pause = self._loop.create_future()
-        self._loop.call_later(seconds, _wake, pause)
-        return pause
-
-    def _take_page(self, topic: Topic, page: Page, state: Publication | None) -> None:
-        publications = page.publications
-        if page.gap:
-            self._turn.flush()
-            if state is not None:
-                publications = ()  # the state was made after they were
-            first = publications[0].prev if publications else page.position.seq
-            self.gap(topic, Cursor(page.position.epoch, first), state)
-        for publication in publications:
-            new = page.gap or publication.seq > topic.seq or publication.epoch != topic.epoch
-            if new and not self.own(publication):
-                self._turn.add(topic, publication)
-        topic.epoch, topic.seq = page.position
-        self._wake_reaching()
-
-    def _take_held(self, topic: Topic) -> None:
-        held, topic.held = topic.held or [], None
-        again = len(held) >= _HELD
-        for publication in held:
-            if publication.epoch != topic.epoch:
-                # Of a life before this one, or of the next: history tells. It is not held again, or this had no end.
-                again = True
-            elif publication.seq > topic.seq:
-                self.deliver(publication)
-        if again:
-            self.repair(topic)
-
-    def lost(self, channels: Sequence[str] | None) -> None:
-        """The engine does not know whether everything came."""
-        for topic in self.all() if channels is None else [t for c in channels if (t := self._all.get(c)) is not None]:
-            self.repair(topic)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

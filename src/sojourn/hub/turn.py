@@ -79,10 +79,16 @@ class Turn:
 
 
 def _write_one(topic: Topic, batch: list[Publication]) -> None:
-    for form, members in topic.groups.items():
-        _write(list(members), form, batch)
-    for member in list(topic.pulled):
-        member.deliver(batch)
+    for form, group in list(topic.groups.items()):
+        data, first = _encoded(form, batch), next(iter(group))
+        behind = group.write(data, len(batch), first.connection.runtime.ticker.now)
+        stats = first.node.stats
+        stats.deliveries += len(batch) * (len(group) - len(behind))
+        stats.bytes_out += len(data) * (len(group) - len(behind))
+        for member in behind:
+            member.deliver(batch)
+    for each in list(topic.pulled):
+        each.deliver(batch)
 
 
 def _write_several(topics: list[Topic], batches: list[list[Publication]]) -> None:
@@ -116,26 +122,21 @@ def _merged(mask: int, batches: list[list[Publication]], known: dict[int, list[P
 
 
 def _write(members: list[DirectMember], form: Form, batch: list[Publication]) -> None:
-    """The hot path of fan-out: what a member costs here, everybody waits for.
-
-    ``Connection.write`` and ``WebSocketHandler.send`` written out. Members that are behind come last, apart.
-    """
-    count = len(batch)
-    data = form.of(batch[0]) if count == 1 else b"".join([form.of(publication) for publication in batch])
-    size = len(data)
+    """Write to members that were picked by the topics they are in."""
+    data = _encoded(form, batch)
+    size, count, written = len(data), len(batch), 0
     now = members[0].connection.runtime.ticker.now
-    behind = []
     for member in members:
-        connection = member.connection
-        if connection.blocked or member.waiting is not None:
-            behind.append(member)
+        if member.behind:
+            member.deliver(batch)
             continue
-        connection.bytes_out += size
-        connection.last_write = member.last_message = now
-        member.sent += count
+        written += 1
+        member.got(count, size, now)
         member.write(data)
     stats = members[0].node.stats
-    stats.deliveries += count * (len(members) - len(behind))
-    stats.bytes_out += size * (len(members) - len(behind))
-    for member in behind:
-        member.deliver(batch)
+    stats.deliveries += count * written
+    stats.bytes_out += size * written
+
+
+def _encoded(form: Form, batch: list[Publication]) -> bytes:
+    return form.of(batch[0]) if len(batch) == 1 else b"".join([form.of(publication) for publication in batch])

@@ -72,6 +72,7 @@ class Connection:
         "local",
         "long_logged",
         "looked_at",
+        "on_blocked",
         "on_lost",
         "opened_at",
         "outbox",
@@ -136,6 +137,8 @@ class Connection:
         self.long_logged = False
         #: Called when the socket is closed. Set by who wants to know, so that no other connection pays for it.
         self.on_lost: list[Callable[[], None]]
+        #: Called when the transport has all it takes, in the middle of a write. Set as ``on_lost``.
+        self.on_blocked: Callable[[], None]
         self.ws_sent: int | None = None
         self.ws_received: int | None = None
         #: The address it counts under, among the limits of connections; None when it does not count.
@@ -262,6 +265,8 @@ class Connection:
             self._measure(self.runtime.ticker.now)
             if self.due.write < self.looked_at:
                 self.runtime.wheel.sooner(self, self.due.write)
+        if self.ending is None and (tell := getattr(self, "on_blocked", None)) is not None:
+            tell()
 
     def note_buffered(self) -> None:
         """More waits for the peer than before: the registry keeps the most there was."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sojourn.events import TaskFailed
 from sojourn.scopes.work import Work
 
-__all__ = ["WORK", "tell_failure"]
+__all__ = ["WORK", "tell_failure", "tell_own_failure"]
 
 #: The tasks of the server that serves in the present context. Set by a server in the context of everything it runs.
 WORK: Final[ContextVar[Work]] = ContextVar("sojourn_work")
@@ -31,3 +31,10 @@ def tell_failure(task: asyncio.Task[Any], error: BaseException, owner: str = "")
         task.get_loop().call_exception_handler(
             {"message": f"task {task.get_name()!r}{of}: {error}", "exception": error, "task": task}
         )
+
+
+def tell_own_failure(error: BaseException, owner: str = "") -> None:
+    """As :func:`tell_failure`, of the task that calls and that goes on all the same."""
+    task: asyncio.Task[Any] | None = asyncio.current_task()
+    if task is not None:
+        tell_failure(task, error, owner)

@@ -148,6 +148,31 @@ def test_a_redis_that_is_not_there_is_tried_again_until_it_is() -> None:
         server.stop()
 
 
+def test_connections_that_were_reset_in_their_sleep_are_replaced(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        async with (
+            FaultProxy(("127.0.0.1", redis_server.port)) as proxy,
+            running(through(proxy), fresh(), timeout=3.0, ping=60.0) as node,
+        ):
+            await node.engine.subscribe("c")
+            answered = 0
+            for turns in range(7):
+                await node.seen.until(lambda: node.engine.available, "available again")
+                await asyncio.gather(*(node.all("c") for _ in range(5)), return_exceptions=True)
+                proxy.cut()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                calls = (node.publish("c"), node.all("c"), node.engine.position(), node.engine.subscribe(f"d{turns}"))
+                found = await asyncio.gather(*calls, return_exceptions=True)
+                answered += sum(not isinstance(each, BaseException) for each in found)
+                assert [each for each in found if isinstance(each, BaseException)] == [
+                    each for each in found if isinstance(each, EngineUnavailable)
+                ]
+            assert answered > 0
+
+    play(main())
+
+
 def test_a_caller_that_is_cancelled_takes_nobody_with_it(redis_server: RedisServer) -> None:
     async def main() -> None:
         async with running(redis_server.url, fresh()) as node:

@@ -124,7 +124,7 @@ class Link:
             self._write(command(b"SUBSCRIBE", *some[at : at + _CHUNK]))
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():  # else the reader is about to see its end
             self._transport.write(data)
 
     # -- The connection

@@ -140,8 +140,11 @@ class Store:
         )
         if int(version.partition(b".")[0]) < _OLDEST:
             raise EngineUnavailable(f"Redis {version.decode()} is too old: it takes {_OLDEST}, or Valkey", 60.0)
-        for script in self.scripts.known:
-            await self._raw("SCRIPT LOAD", script.text)
+        scripts = self.scripts.known
+        there = await self._raw("SCRIPT EXISTS", *(script.sha for script in scripts))
+        for script, known in zip(scripts, there, strict=True):
+            if not known:
+                await self._raw("SCRIPT LOAD", script.text)
         before, self.life = self.life, life.decode()
         if before and before != self.life:
             self.on_life()
@@ -150,7 +153,11 @@ class Store:
     async def _raw(self, command: str, *arguments: Any) -> Any:
         """A command whose answer stays bytes, whatever the client decodes else."""
         async with self._slots:
-            return await self._client.execute_command(command, *arguments, NEVER_DECODE=True)
+            try:
+                return await self._client.execute_command(command, *arguments, NEVER_DECODE=True)
+            except RuntimeError as error:
+                # What uvloop says of a connection that was reset while nobody used it; the client passes it on.
+                raise ConnectionError(str(error)) from error
 
 
 def _nothing() -> None:

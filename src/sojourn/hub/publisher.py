@@ -1,0 +1,139 @@
+"""Publishing: room for what is to be sent, the engine, and what happens while that is away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sojourn.errors import DeadlineExceeded, EngineUnavailable, HubFull
+from sojourn.hub.cursor import Cursor
+from sojourn.hub.engine import Publish
+from sojourn.hub.member import Member
+from sojourn.hub.node import Node
+from sojourn.hub.publication import Publication, payload_of
+from sojourn.hub.topic import Topic
+from sojourn.scopes.deadline import deadline, remaining
+
+__all__ = ["Publisher", "Sent"]
+
+#: Seconds that publishing waits for room, without a deadline of its caller.
+_ROOM: Final = 5.0
+
+
+class Sent(NamedTuple):
+    """What became of a publication.
+
+    Attributes:
+        cursor: Its place in the stream; its text is what clients resume from.
+        receivers: Members of this process in its channel.
+        repeated: Whether its id had been published before, and nothing was published now.
+        written: Whether it was handed to the connections of all of them; None when that was not awaited.
+        stored: Whether the engine has it. While the engine is away the members of this process get it all the same
+            (``Channel.while_away``), without a number; the others get it when the engine is back.
+    """
+
+    cursor: Cursor
+    receivers: int
+    repeated: bool = False
+    written: bool | None = None
+    stored: bool = True
+
+
+class Publisher:
+    """Publishes for one hub; the arguments are those of :class:`~sojourn.hub.hub.Hub`.
+
+    Args:
+        node: The hub's part of this process.
+        most: Bytes that may wait for all members together; None for any number.
+    """
+
+    def __init__(self, node: Node, most: int | None) -> None:
+        self._node = node
+        self._stats = node.stats
+        self._most = most
+
+    async def publish(self, channel: str, data: Any, key: str, id: str, written: float | None) -> Sent:  # noqa: A002
+        """Publish to everybody who is in a channel."""
+        node = self._node
+        rule, _ = node.topics.rule(channel)
+        kind, payload = payload_of(data)
+        asked = Publish(channel, kind, payload, rule.history, key, id)
+        topic = node.topics.get(channel)
+        if (topic is not None and topic.full) or (self._most is not None and self._stats.buffered > self._most):
+            await self._room(topic)
+        self._stats.published += 1
+        if rule.while_away == "local" and node.outage.lasts:
+            return self._publish_here(asked, EngineUnavailable("it has not caught up"))
+        try:
+            published = await node.engine.publish(asked)
+        except EngineUnavailable as error:
+            if rule.while_away == "refuse":
+                raise
+            return self._publish_here(asked, error)
+        topic = node.topics.get(channel)
+        receivers = 0 if topic is None else topic.size
+        outcome = None
+        if written is not None:
+            outcome = topic is None or await self._written(topic, published.cursor, written)
+        return Sent(published.cursor, receivers, published.repeated, outcome)
+
+    async def send(self, data: Any, user: str, member: str, written: float | None) -> int:
+        """Send to one user or connection."""
+        node = self._node
+        kind, payload = payload_of(data)
+        members = node.find(user, member)
+        node.send(members, kind, payload)
+        if not (member and members):
+            await node.send_elsewhere(user, member, kind, payload)
+        return len(members) if written is None else await self._flushed(members, written)
+
+    def _publish_here(self, asked: Publish, error: EngineUnavailable) -> Sent:
+        """The engine is away: this node's members get it now, and it is stored later."""
+        node = self._node
+        if not node.outage.keep(asked):
+            raise error
+        topic = node.topics.get(asked.channel)
+        place = Cursor(node.topics.epoch, node.topics.place)
+        if topic is None:
+            return Sent(place, 0, stored=False)
+        node.turn.add(topic, Publication(asked.channel, topic.epoch, 0, 0, asked.kind, asked.data, asked.key))
+        return Sent(place, topic.size, stored=False)
+
+    async def _room(self, topic: Topic | None) -> None:
+        node = self._node
+        left = remaining()
+        seconds = _ROOM if left is None else left
+        if topic is not None and topic.full:
+            rule = topic.rule.outbox
+            try:
+                async with deadline(min(seconds, rule.wait), "hub.block"):
+                    await node.backlog.fits(topic)
+            except DeadlineExceeded:
+                if seconds < rule.wait:  # the caller has less time than the members are given
+                    raise HubFull(self._stats.buffered, self._most or 0) from None
+                node.end(list(topic.full), 4008, "too slow")
+        try:
+            async with deadline(seconds, "hub.room"):
+                await node.backlog.room(self._most)
+        except DeadlineExceeded:
+            raise HubFull(self._stats.buffered, self._most or 0) from None
+
+    async def _written(self, topic: Topic, cursor: Cursor, seconds: float) -> bool:
+        try:
+            async with deadline(seconds, "hub.written"):
+                await self._node.topics.reached(topic, cursor)
+        except DeadlineExceeded:
+            return False
+        self._node.turn.flush()
+        members = topic.members()
+        return await self._flushed(members, seconds) == len(members)
+
+    async def _flushed(self, members: Sequence[Member], seconds: float) -> int:
+        done = 0
+        try:
+            async with deadline(seconds, "hub.written"):
+                for member in members:
+                    done += await member.flushed()
+        except DeadlineExceeded:
+            pass  # those that were not asked in time did not have it in time, as far as is known
+        return done
