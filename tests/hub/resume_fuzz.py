@@ -104,16 +104,18 @@ class Client:
         before = self.has[channel]
         self.fuzz.counts["gaps"] += 1
         # All that can't be had any more is missing before the next one, though its numbers may be above the place.
-        until = max(cursor.seq, min(self.fuzz.evicted_to(channel, cursor.epoch), self.caught_up or self.fuzz.last))
+        told = self.fuzz.lost_to.get(channel, 0)
+        until = max(cursor.seq, min(self.fuzz.evicted_to(channel, cursor.epoch), max(self.caught_up, told)))
         if before.epoch == cursor.epoch:
             where = f"client {self.number}, {channel}: {cursor} after {before}"
             member = self.member
             topic = self.fuzz.hub.node.topics.get(channel)
             assert member is not None
             assert topic is not None
-            if self.fuzz.evicted_to(channel, cursor.epoch) > (self.caught_up or self.fuzz.last) or member in topic.late:
-                # It went while the other channels were read, and is still on its way to this node; or it is lost for
-                # this node, where nothing is left of the channel, and the member had more than the node.
+            # It went while the other channels were read, and is still on its way to this node; or it was lost for this
+            # node, which was behind the member.
+            ahead = member in topic.late or (member in topic.catching and channel in self.fuzz.lost_to)
+            if ahead or self.fuzz.evicted_to(channel, cursor.epoch) > until:
                 self.fuzz.counts["needless gaps"] += not self.missing(channel, until)
             else:
                 assert self.missing(channel, until), f"a gap with nothing missing: {where}"
@@ -190,8 +192,8 @@ class Fuzz:
         self.hub = Hub(self.engine, RULES)
         #: What the store has forgotten.
         self.forgotten: list[Log] = []
-        #: Up to where something of a channel is lost that is told just now.
-        self.last = 0
+        #: Up to where something of a channel was lost for its node.
+        self.lost_to: dict[str, int] = {}
 
     def _channels(self) -> tuple[str, ...]:
         """What a client is in."""
@@ -209,9 +211,8 @@ class Fuzz:
         gap = repairs.gap
 
         def told(topic: Any, cursor: Cursor, state: Any, last: Cursor) -> None:
-            self.last = last.seq
+            self.lost_to[topic.channel] = last.seq
             gap(topic, cursor, state, last)
-            self.last = 0
 
         repairs.gap = told
 
@@ -296,6 +297,7 @@ class Fuzz:
 
     async def forget(self) -> None:
         self.counts["forgotten"] += 1
+        self.lost_to.clear()
         self.engine.lose()
         self.forgotten.append(self.engine._log)
         self.engine.forget()

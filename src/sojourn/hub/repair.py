@@ -64,6 +64,8 @@ class Repair:
         self._all = False
         #: Changes with each damage: what was read before it does not count.
         self._version = 0
+        #: How many were held before the last damage: what came behind them is complete.
+        self._sound = 0
         self._pausing: asyncio.Future[None] | None = None
         self._held: list[Publication] = []
         self._overflow = False
@@ -75,6 +77,7 @@ class Repair:
     def damage(self, topics: Iterable[Topic], *, all_of_it: bool = False) -> bool:
         """Something of these may be missing. Returns whether :meth:`run` is to be begun."""
         self._version += 1
+        self._sound = len(self._held)
         self._damaged.update(dict.fromkeys(topics))
         self._all = self._all or all_of_it
         begins, self.running = not self.running, True
@@ -122,7 +125,7 @@ class Repair:
             _wake(self._pausing)
 
     def _go_on(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._sound = self._held, [], 0
         again, self._overflow = self._overflow, False
         self.running = self._all = False
         epoch = self._topics.epoch
@@ -151,11 +154,12 @@ class Repair:
     def _fill(self, found: dict[Topic, Read]) -> None:
         """What has gone from history while others were read is no gap when it is held."""
         cut = min((each.position for each in found.values()), key=_SEQ, default=None)
-        if cut is None or not self._held or self._held[-1].epoch != cut.epoch or self._held[-1].seq < cut.seq:
+        held = self._held[self._sound :]
+        if cut is None or not held or held[-1].epoch != cut.epoch or held[-1].seq < cut.seq:
             return
         for topic, each in found.items():
             if each.gap:
-                came = [publication for publication in self._held if publication.channel == topic.channel]
+                came = [publication for publication in held if publication.channel == topic.channel]
                 found[topic] = with_live(each, Cursor(topic.epoch, topic.seq), came)
 
     def _give(self, found: dict[Topic, Read], states: dict[Topic, Publication | None]) -> None:

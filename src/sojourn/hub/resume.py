@@ -131,7 +131,10 @@ class Joins:
         for each in joined:
             recovered = each.recovered
             self._stats.resumes["fresh" if recovered is None else "recovered" if recovered else "gap"] += 1
-        late = {each.topic: _late(each.has, began[each.topic], each.topic.epoch) for each in joined}
+        late = {
+            each.topic: Late(each.has, frozenset((began[each.topic], each.topic.epoch)) - {each.has.epoch})
+            for each in joined
+        }
         tell(joined)
         if cut is not None:
             await self._give_read(member, topics, read, cut)
@@ -264,11 +267,6 @@ class Joins:
 def _alive(member: Member) -> None:
     if member.over:
         raise ClientDisconnected("the member has ended")
-
-
-def _late(has: Cursor, *epochs: str) -> Late:
-    """What a member has, and the epoch that is over for it although the topic was in it when it came."""
-    return Late(has, next((epoch for epoch in epochs if epoch != has.epoch), ""))
 
 
 def _rank(item: _Item, epoch: str) -> tuple[bool, float, bool]:

@@ -37,17 +37,17 @@ class Late(NamedTuple):
 
     Attributes:
         place: What it has.
-        stale: An epoch before that of the place, in which the topic still is; "" when it is in the same.
+        stale: Epochs before that of the place, in which the topic still is, or was when the member came.
     """
 
     place: Cursor
-    stale: str
+    stale: frozenset[str]
 
     def misses(self, cursor: Cursor) -> bool:
         """Whether something at a place is new to it."""
         if cursor.epoch == self.place.epoch:
             return cursor.seq > self.place.seq
-        return cursor.epoch != self.stale
+        return cursor.epoch not in self.stale
 
 
 class Topic:
