@@ -272,6 +272,11 @@ class WebSocketInbound(Handler, RequestControl):
         return self._round_trip
 
     @property
+    def ping_interval(self) -> float | None:
+        """Seconds of silence before a ping; None: it is not pinged."""
+        return None if self._heartbeat is None else self._heartbeat.interval
+
+    @property
     def life(self) -> Life:
         """What the heartbeat thinks of the client."""
         return self._heartbeat.life if self._heartbeat is not None else Life.NORMAL

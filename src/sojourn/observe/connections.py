@@ -168,8 +168,9 @@ def next_deadline(connection: Connection) -> tuple[str, float]:
     if "stream" in armed and config.timeouts.stream_idle is not None:
         last = max(connection.last_read, connection.last_write)
         armed["stream"] = max(armed["stream"], last + config.timeouts.stream_idle)
-    if "ping" in armed and config.websocket.ping_interval is not None:
-        armed["ping"] = max(armed["ping"], connection.last_read + config.websocket.ping_interval)
+    handler = connection.handler
+    if "ping" in armed and isinstance(handler, WebSocketHandler) and handler.ping_interval is not None:
+        armed["ping"] = max(armed["ping"], connection.last_read + handler.ping_interval)
     slot = min(armed, key=lambda name: armed[name], default="")
     return slot, armed.get(slot, NEVER)
 

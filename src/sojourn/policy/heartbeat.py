@@ -69,6 +69,11 @@ class Heartbeat:
         #: Seconds from the last answered ping to its pong, to the tick; None before the first.
         self.round_trip: float | None = None
 
+    @property
+    def interval(self) -> float:
+        """Seconds of silence before a ping."""
+        return self._interval
+
     def meeting(self) -> float:
         """When to look: ``due``, put off, by a twentieth of the interval or timeout at most, to a shared moment.
 
