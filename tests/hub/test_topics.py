@@ -197,6 +197,60 @@ async def test_the_state_comes_before_what_follows_a_gap() -> None:
 
 
 @in_a_loop
+async def test_what_comes_of_other_channels_during_a_repair_comes_in_order() -> None:
+    engine = Engine()
+    async with started(engine=engine) as hub:
+        member = await joined(hub, "a", "b")
+        engine.lagging = True
+        await hub.publish("a", 1)
+        engine.lose()
+        await hub.publish("a", 2)
+        await hub.publish("b", 3)
+        await hub.publish("a", 4)
+        engine.arrive()
+        await turn()
+        assert member.seqs() == [1, 2, 3, 4]
+
+
+@in_a_loop
+async def test_a_loss_while_a_channel_is_subscribed_is_repaired_afterwards() -> None:
+    engine = Engine()
+
+    async def meanwhile() -> None:
+        engine.lagging = True
+        await hub.publish("a", 1)
+        engine.lose()
+        engine.lagging = False
+        hub.node.lost(None)
+
+    engine.subscribing = meanwhile
+    async with started(engine=engine) as hub:
+        member = await joined(hub, "a", since=await engine.position())
+        await turn()
+        assert member.seqs() == [1]
+
+
+@in_a_loop
+async def test_an_engine_that_breaks_its_promise_stops_no_channel_for_ever() -> None:
+    failures = []
+    engine = Engine()
+
+    async def broken() -> None:
+        raise LookupError("a bug")
+
+    async with started(engine=engine) as hub:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context["exception"]))
+        member = await joined(hub, "a")
+        engine.reading = broken
+        hub.node.lost(None)
+        await turn()
+        assert isinstance(failures[0], LookupError)
+        await hub.publish("a", 1)
+        await turn()
+        assert member.seqs() == [1]
+
+
+@in_a_loop
 async def test_a_channel_is_subscribed_once_for_all_who_come_together() -> None:
     engine = Engine()
     gate = asyncio.Event()

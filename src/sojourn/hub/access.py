@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple
 
 from sojourn.errors import ConfigError
-from sojourn.hub.patterns import Pattern, Patterns
+from sojourn.hub.patterns import Pattern, Patterns, valid
 from sojourn.hub.rules import Channel
 
 __all__ = ["Access", "Action", "Asker"]
@@ -77,6 +77,8 @@ class Access:
 
         Cancel: safe.
         """
+        if not valid(channel):
+            return False  # a pattern matches more than can be the name of a channel
         if action == "join" and rule.public:
             return True
         if action == "publish" and rule.publish and (inside or rule.public):

@@ -13,6 +13,7 @@ from sojourn.hub.commands import Commands, place_of
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.door import Refusal
 from sojourn.hub.identity import Caller, Identity
+from sojourn.hub.peer import peer_of
 from sojourn.hub.poll import Poll
 from sojourn.hub.socket import Socket
 from sojourn.hub.stream import Stream
@@ -101,6 +102,8 @@ class HubApp:
                 await connected.run()
         except ClientDisconnected:
             return  # refused, or gone: it is told, and counted
+        except EngineUnavailable:  # it can't begin
+            await peer_of((scope, receive, send)).deny(503, "the hub can't do this now; try again", 1.0)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         hub = self._hub
@@ -108,7 +111,7 @@ class HubApp:
         caller = Caller(scope)
         if scope["method"] not in ("GET", "POST"):
             raise _No(405, "GET or POST", ((b"allow", b"GET, POST"),))
-        self._require(hub.door.refuse(scope))
+        self._require(hub.door.refuse(scope, member=scope["method"] == "GET"))
         try:
             identity = await hub.door.identify(caller)
         except AuthenticationError as error:
@@ -126,7 +129,7 @@ class HubApp:
             except ClientDisconnected:
                 return  # as above
         elif "wait" in caller.query:
-            await self._poll(caller, identity, wanted, send)
+            await self._poll(caller, identity, wanted, receive, send)
         else:
             raise _No(406, "ask for text/event-stream, or ?wait= for a long poll, or open a WebSocket")
 
@@ -135,13 +138,15 @@ class HubApp:
             retry = () if refusal.retry_after is None else ((b"retry-after", b"%d" % refusal.retry_after),)
             raise _No(refusal.status, refusal.detail, retry)
 
-    async def _poll(self, caller: Caller, identity: Identity, wanted: dict[str, Cursor | None], send: Send) -> None:
+    async def _poll(
+        self, caller: Caller, identity: Identity, wanted: dict[str, Cursor | None], receive: Receive, send: Send
+    ) -> None:
         try:
             seconds = min(max(0.0, float(caller.query["wait"])), _LONGEST)
         except ValueError:
             raise _No(400, "wait is a number of seconds") from None
         try:
-            polled = await Poll(self._hub, identity, wanted, seconds).answer(caller.address)
+            polled = await Poll(self._hub, identity, wanted, seconds).answer(caller, receive)
         except ClientDisconnected as gone:  # others have taken the room meanwhile
             raise _No(503, str(gone), _LATER) from None
         no_store = (b"cache-control", b"no-store")

@@ -68,13 +68,14 @@ class Backlog:
             if self._timer is None:
                 self._timer = self._loop.call_later(_LOOK, self._look, context=self._context)
         rule = self.unicast if topic is None else topic.rule.outbox
-        before, dropped = waiting.bytes, waiting.dropped
+        before, dropped, conflated = waiting.bytes, waiting.dropped, waiting.conflated
         verdict = waiting.push(publication, rule, size, self._now())
         self._stats.wait(waiting.bytes - before)
+        self._stats.conflated += waiting.conflated - conflated
         if verdict is _DROPPED:
             policy = rule.on_full if rule.on_full in self._stats.dropped else "drop_oldest"
             self._stats.dropped[policy] += waiting.dropped - dropped
-        return verdict is _KEPT or self._judge(member, verdict, topic)
+        return verdict is _KEPT or self._judge(member, verdict, topic, rule)
 
     def took(self, member: Member, waiting: Waiting, before: int) -> None:
         """A member has taken some of what waited; it was so many bytes before."""
@@ -99,20 +100,28 @@ class Backlog:
         waiting, member.waiting = member.waiting, None
         if waiting is not None:
             self._stats.wait(-waiting.bytes)
-            self._stats.conflated += waiting.conflated
             waiting.clear()
         if self._behind.pop(member, False):
             self._stats.slow -= 1
         self._let_publish(member)
 
-    def _judge(self, member: Member, verdict: Verdict, topic: Topic | None) -> bool:
+    def close(self, member: Member, policy: str) -> None:
+        """A member is too slow: it is closed, and what waited for it is lost to it until it resumes.
+
+        Args:
+            member: Which.
+            policy: For whose sake: ``disconnect`` or ``block``.
+        """
+        waiting = member.waiting
+        self._stats.dropped[policy] += waiting.count if waiting is not None else 0
+        self._stats.closed(4008)
+        member.node.bye(member, 4008, "too slow")
+        member.end(4008, "too slow")
+
+    def _judge(self, member: Member, verdict: Verdict, topic: Topic | None, rule: Outbox | None) -> bool:
         """Something did not fit, or had waited too long. Returns False when that has ended the member."""
         if verdict is Verdict.CLOSE:
-            waiting = member.waiting
-            self._stats.dropped["disconnect"] += waiting.count if waiting is not None else 0
-            self._stats.closed(4008)
-            member.node.bye(member, 4008, "too slow")
-            member.end(4008, "too slow")
+            self.close(member, "block" if rule is not None and rule.on_full == "block" else "disconnect")
             return False
         if verdict is Verdict.BLOCK and topic is not None:
             topic.full.add(member)
@@ -138,7 +147,7 @@ class Backlog:
                 self._stats.wait(waiting.bytes - before)
                 self._stats.dropped["drop_oldest"] += waiting.dropped - dropped
                 if verdict is not _KEPT:
-                    self._judge(member, verdict, None)
+                    self._judge(member, verdict, None, None)
         self._timer = self._loop.call_later(_LOOK, self._look, context=self._context) if self._behind else None
 
     # Called by publishers
@@ -148,8 +157,10 @@ class Backlog:
 
         Cancel: safe.
         """
-        while limit is not None and self._stats.buffered > limit:
-            await self._wait()
+        if limit is not None and self._stats.buffered > limit:
+            # Below the limit by some, or publishers would stop and go with every message that is sent.
+            while self._stats.buffered > limit * _LOW:
+                await self._wait()
 
     async def fits(self, topic: Topic) -> None:
         """Wait until no member asks publishers of a channel to wait.

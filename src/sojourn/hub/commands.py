@@ -110,6 +110,8 @@ class Commands:
                 return wire.Done()
             case wire.Auth():
                 raise ValueError("it is known already who this is; send refresh for a new credential")
+        if command.name == "msg":
+            raise ValueError("a single request can't say anything to the application")  # a member's never come here
         return None
 
     async def _require(self, channel: str, action: Action) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ from sojourn.hub.door import Term
 from sojourn.hub.identity import Caller, Identity
 from sojourn.hub.limits import Inbound
 from sojourn.hub.member import Member
-from sojourn.hub.peer import Peer
+from sojourn.hub.peer import Peer, size_of
 from sojourn.hub.pulled import PulledMember
 from sojourn.hub.resume import Joined
 from sojourn.scopes.work import attend
@@ -48,13 +48,15 @@ class Connected:
         peer: The other end.
         member: The member.
         v1: Whether it speaks ``sojourn.v1``.
+        early: Lines that it has said already, together with who it is.
 
     Attributes:
         identity: Who it is.
     """
 
-    def __init__(self, hub: Hub, peer: Peer, member: Member, v1: bool) -> None:
+    def __init__(self, hub: Hub, peer: Peer, member: Member, v1: bool, early: Sequence[str] = ()) -> None:
         self._hub = hub
+        self._early = early
         self._peer = peer
         self.member = member
         self._v1 = v1
@@ -138,6 +140,9 @@ class Connected:
 
     async def __aiter__(self) -> AsyncIterator[Received]:
         """What it says, until it has ended. Commands of ``sojourn.v1`` are carried out here, so keep iterating."""
+        early, self._early = self._early, ()
+        async for received in self._each(early):
+            yield received
         while not self.member.over:
             message = await self._next()
             if message is None:
@@ -148,7 +153,7 @@ class Connected:
             if data is None:
                 continue
             self._hub.counts.received += 1
-            if len(data) > self._hub.limits.message:
+            if size_of(data) > self._hub.limits.message:
                 self.member.node.end([self.member], 1009, "message too large")
                 return
             if not await self._pace():
@@ -180,6 +185,10 @@ class Connected:
         except wire.HubWireError as error:
             self._reply(wire.Refused(error.id, error.code, error.message))
             return
+        async for received in self._each(lines):
+            yield received
+
+    async def _each(self, lines: Sequence[str]) -> AsyncIterator[Received]:
         for number, line in enumerate(lines):
             if self.member.over or (number and not await self._pace()):
                 return
@@ -189,7 +198,7 @@ class Connected:
                 self._reply(wire.Refused(error.id, error.code, error.message))
                 continue
             if command.name == "pong":
-                self._hub.reception.alive(self.member)
+                self.member.answered()
             elif command.name == "msg":
                 if command.id:
                     self._reply(wire.Ok(command.id, wire.Done()))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["DirectMember", "DirectSocket"]
 
 _SUSPECT: Final = Life.SUSPECT
+#: Bytes of the hub's own that go past the bounds of the queue, above what the transport takes: a client that takes none
+#: of so many is too slow.
+_CONTROLS: Final = 2 * 1024 * 1024
 
 
 class DirectMember(Member):
@@ -93,13 +96,22 @@ class DirectMember(Member):
         if self.behind:
             self.hold(publications)
             return
-        form = self.form
-        self._put(b"".join([form.of(publication) for publication in publications]))
+        form, stats = self.form, self.node.stats
+        data = b"".join([form.of(publication) for publication in publications])
         self.sent += len(publications)
+        stats.deliveries += len(publications)
+        stats.bytes_out += len(data)
+        self._put(data)
 
     def control(self, data: bytes) -> None:
-        if not self.over:
-            self._put(data)
+        transport = self.connection.transport
+        if self.over or transport is None:
+            return
+        if self.behind and transport.get_write_buffer_size() > self._most + _CONTROLS:
+            self.node.stats.closed(4008)
+            self.end(4008, "too slow")
+            return
+        self._put(data)
 
     def enter(self, topic: Topic) -> None:
         group = topic.groups.get(self.form)
@@ -127,6 +139,11 @@ class DirectMember(Member):
             del self.connection.on_blocked  # it may live on, with other requests
 
     # A client that is behind
+
+    @property
+    def _most(self) -> int:
+        """Bytes that its transport takes before it says that it has all it takes."""
+        return self.connection.runtime.config.limits.write_buffer
 
     def _put(self, data: bytes) -> None:
         connection = self.connection
@@ -157,8 +174,7 @@ class DirectMember(Member):
             self._write_waiting()
 
     def _write_waiting(self) -> None:
-        connection = self.connection
-        most = connection.runtime.config.limits.write_buffer
+        connection, most = self.connection, self._most
         while not connection.blocked:
             transport = connection.transport
             if self.over or transport is None:
@@ -193,6 +209,9 @@ class DirectSocket(DirectMember):
 
     def end(self, code: int, detail: str) -> None:
         self._handler.close(code, detail, Ending(reason_of(code), Phase.WEBSOCKET, None, detail))
+
+    def answered(self) -> None:
+        self._handler.pong_received(b"")  # its ping is a message, and so is what answers it
 
     # What the server tells it
 

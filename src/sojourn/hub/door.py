@@ -57,8 +57,13 @@ class Door:
         self._limits = limits
         self._doors = Doors(limits)
 
-    def refuse(self, scope: Scope) -> Refusal | None:
-        """Whether somebody may come in, as far as that is known before it is known who it is."""
+    def refuse(self, scope: Scope, member: bool = True) -> Refusal | None:
+        """Whether somebody may come in, as far as that is known before it is known who it is.
+
+        Args:
+            scope: Of ASGI.
+            member: Whether it wants to be a member. A single request needs no room: it may come from one.
+        """
         hub = self._hub
         if hub.origins is not None:
             headers = dict(scope["headers"])
@@ -66,7 +71,10 @@ class Door:
                 hub.counts.refused["origin"] += 1
                 return Refusal(403, 4501, "this origin may not connect")
         client = scope.get("client")
-        return self._told(self._doors.come(client[0] if client else "", hub.node.now()))
+        refused = self._doors.come(client[0] if client else "", hub.node.now())
+        if refused is not None and not member and refused.limit != "connect_rate":
+            return None
+        return self._told(refused)
 
     def refuse_user(self, user: str) -> Refusal | None:
         """Whether one more of a user may come in."""

@@ -193,13 +193,15 @@ class Hub:
         Cancel: safe; call it again.
         """
         self._ended = True
-        node = self._node
-        if node is None:
+        if self._starting is not None:
+            await asyncio.wait((self._starting,))
+        node, reception = self._node, self._reception
+        if node is None or reception is None:
             return
         node.end(list(node.members.values()), 1012, "the hub ends")
         await node.presences.farewell()
         node.stop()
-        self.reception.quiet.stop()
+        reception.quiet.stop()
         await self.engine.aclose()
         self._node = self._view.node = self._publisher = self._reception = None
         if self._met is not None:

@@ -124,6 +124,9 @@ class Member(ABC):
     def forsake(self, topic: Topic) -> None:
         """It is in a topic no more."""
 
+    def answered(self) -> None:  # noqa: B027 - only who measures it has something to do
+        """It says that it has got a ping; that something came of it was noticed already."""
+
     async def drained(self) -> None:
         """Wait until nothing waits for it, or it has ended.
 
@@ -141,14 +144,24 @@ class Member(ABC):
         Cancel: safe.
         """
         waiting = self.waiting
-        if waiting is None:
-            return not self.over
-        mark = waiting.mark
-        while not self.over and self.waiting is waiting:
-            if waiting.passed(mark):
-                return True
+        mark = 0 if waiting is None else waiting.mark
+        await self.passes(waiting, mark)
+        return self.has_passed(waiting, mark)
+
+    async def passes(self, waiting: Waiting | None, mark: int) -> None:
+        """Wait until it has passed a mark of what waited for it, or has ended.
+
+        Cancel: safe.
+        """
+        while not (self.over or self.has_passed(waiting, mark)):
             await self._progress()
-        return not self.over
+
+    def has_passed(self, waiting: Waiting | None, mark: int) -> bool:
+        """Whether it lives, and all that stood before a mark of what waited for it was handed on or dropped."""
+        if self.over:
+            return False
+        # With another queue, or none, it has been through the old one.
+        return waiting is None or self.waiting is not waiting or waiting.passed(mark)
 
     async def _progress(self) -> None:
         if self._took is None:
@@ -181,7 +194,7 @@ class Member(ABC):
         waiting = self.waiting
         if waiting is None:
             return []
-        before = waiting.bytes
+        before, sent = waiting.bytes, self.sent
         found = []
         for item in waiting.take(room):
             if isinstance(item, Publication):
@@ -193,7 +206,7 @@ class Member(ABC):
                 if data is not None:
                     found.append(data)
         stats = self.node.stats
-        stats.deliveries += len(found)
+        stats.deliveries += self.sent - sent
         stats.bytes_out += sum(map(len, found))
         self.node.backlog.took(self, waiting, before)
         self._moved()

@@ -80,7 +80,7 @@ class Node:
         self._numbers = count(1)
         self.turn = Turn(self.loop, self.context)
         self.topics = Topics(engine, rules, self.turn, self.begin, stats, self.context)
-        self.outage = Outage(engine, self.begin, self.context)
+        self.outage = Outage(engine, self.begin, self.context, self.topics.get)
         self.topics.repairs.own = self.outage.own
         self.topics.repairs.gap = self._gap
         self.topics.repairs.snapshot = self._state_of
@@ -131,7 +131,8 @@ class Node:
             return
         member.over = True
         if self.members.pop(member.id, None) is None:
-            return  # it was never let in
+            member.dropped()  # it was never let in
+            return
         mine = self._users.get(member.user)
         if mine is not None:
             mine.pop(member, None)
@@ -225,6 +226,7 @@ class Node:
                     (joined,) = await self.joins.join(member, {join: None}, lambda joined: None)
                 except ClientDisconnected:
                     continue  # it has left meanwhile
+                self.outage.joined(join, member)
                 self.presences.enter(joined.topic, member, None)
 
     async def place_elsewhere(self, user: str, member: str, join: str, leave: str) -> None:
@@ -253,15 +255,16 @@ class Node:
         """Another node asks something of all."""
         try:
             order = msgspec.msgpack.decode(data, type=_Order)
-        except msgspec.MsgspecError:
+            kind = Kind(order.kind) if order.kind else None
+        except (msgspec.MsgspecError, ValueError):
             return  # of another version of the hub, which asks for what this one can't do
         members = self.find(order.user, order.member)
         if order.join or order.leave:
             self.begin(self.place(members, order.join, order.leave), "hub place")
         elif order.code:
             self.end(members, order.code, order.detail)
-        elif members:
-            self.send(members, Kind(order.kind), order.data)
+        elif members and kind is not None:
+            self.send(members, kind, order.data)
 
     def changed(self, channel: str, came: Sequence[Present], left: Sequence[str]) -> None:
         """Members of other nodes came, and left."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol, cast
 
-from sojourn.errors import ConfigError
+from sojourn.errors import ClientDisconnected, ConfigError
 from sojourn.typing import Message, Receive, Scope, Send
 
-__all__ = ["Peer", "peer_of"]
+__all__ = ["Peer", "peer_of", "size_of"]
 
+#: Bytes of the reason of a close frame at most (RFC 6455 section 5.5, less the code).
+_REASON: Final = 123
 _DENIAL: Final = "websocket.http.response"
 
 
@@ -71,19 +73,43 @@ class Peer:
         return await (self._receive if self._framework is None else self._framework.receive)()
 
     async def send(self, data: str | bytes) -> None:
-        """Send a message."""
+        """Send a message.
+
+        Raises:
+            OSError: The client has left.
+        """
         key = "text" if isinstance(data, str) else "bytes"
-        await (self._send if self._framework is None else self._framework.send)({"type": "websocket.send", key: data})
+        await self._say({"type": "websocket.send", key: data})
 
     async def close(self, code: int, reason: str) -> None:
-        """Close it."""
-        message = {"type": "websocket.close", "code": code, "reason": reason}
-        await (self._send if self._framework is None else self._framework.send)(message)
+        """Close it.
+
+        Raises:
+            OSError: The client has left.
+        """
+        cut = reason.encode("utf-8", "replace")[:_REASON].decode("utf-8", "ignore")  # servers raise for longer ones
+        await self._say({"type": "websocket.close", "code": code, "reason": cut})
+
+    async def _say(self, message: Message) -> None:
+        if self._framework is None:
+            await self._send(message)
+            return
+        try:
+            await self._framework.send(message)
+        except Exception as error:
+            if type(error).__name__ != "WebSocketDisconnect":  # what frameworks make of the server's OSError
+                raise
+            raise ClientDisconnected("the client has left") from error
 
     async def _connected(self) -> None:
         if not self._told:
             self._told = True
             await self._receive()  # websocket.connect
+
+
+def size_of(data: str | bytes) -> int:
+    """Bytes of a message on the wire."""
+    return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "replace"))
 
 
 def peer_of(websocket: Any) -> Peer:

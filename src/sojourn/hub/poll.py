@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import FIRST_COMPLETED
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from sojourn.asgi.control import RequestControl
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.dialects import wired
 from sojourn.hub.forms import V1_MESSAGES
-from sojourn.hub.identity import Identity
+from sojourn.hub.identity import Caller, Identity
 from sojourn.hub.publication import Publication
 from sojourn.hub.pulled import PulledMember
 from sojourn.hub.resume import Joined
 from sojourn.hub.topic import Topic
+from sojourn.scopes.work import attend
+from sojourn.typing import Receive
 from sojourn.wire import hub as wire
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ __all__ = ["Poll"]
 #: Bytes of publications in one answer, about.
 _ROOM: Final = 256 * 1024
 #: Milliseconds between which a client polls again after an answer with something in it; they should not come together.
-_RETRY: Final = (0, 100)
+_RETRY: Final[tuple[int, int]] = (0, 100)
 
 
 class _Polling(PulledMember):
@@ -75,11 +79,12 @@ class Poll:
         self._wanted = wanted
         self._seconds = seconds
 
-    async def answer(self, address: str) -> wire.Polled:
-        """What has come since then; waits until something does, or the time is over.
+    async def answer(self, caller: Caller, receive: Receive) -> wire.Polled:
+        """What has come since then; waits until something does, the time is over, or the server stops.
 
         Args:
-            address: Of the client.
+            caller: The request.
+            receive: Of ASGI.
 
         Raises:
             EngineUnavailable: It can't be found out.
@@ -87,20 +92,38 @@ class Poll:
         Cancel: safe.
         """
         hub = self._hub
-        member = _Polling(hub.node, self._identity, address)
+        node = hub.node
+        member = _Polling(node, self._identity, caller.address)
         told: list[Joined] = []
+        retry = _RETRY
         try:
             hub.reception.admit(member)
             if self._wanted:
                 await hub.reception.let_in(member, self._wanted, told.extend, None)
             place = min((each.has for each in told), key=lambda each: each.seq) if told else await hub.reception.place()
             if not member.came and not member.gaps and any(self._wanted.values()):
-                await asyncio.wait((member.finished,), timeout=self._seconds)
+                control = (caller.scope.get("extensions") or {}).get("sojourn")
+                draining = control.draining if isinstance(control, RequestControl) else None
+                # A server of ours cancels us when the client has left; others only say so.
+                ends = _left(receive) if draining is None else draining.wait()
+                watch = attend(ends, "hub poll")
+                try:
+                    await asyncio.wait((member.finished, watch), timeout=self._seconds, return_when=FIRST_COMPLETED)
+                finally:
+                    watch.cancel()
+                if draining is not None and draining.is_set():
+                    retry = hub.drain.retry
             if member.came:
                 last = member.came[-1].cursor
                 if last.seq > place.seq or last.epoch != place.epoch or member.size >= _ROOM:
                     place = last
             pubs = [said for each in member.came if isinstance(said := wired(each), wire.Publication)]
-            return wire.Polled(str(place), pubs, member.gaps, _RETRY)
+            return wire.Polled(str(place), pubs, member.gaps, retry)
         finally:
-            hub.node.gone(member)
+            node.gone(member)
+
+
+async def _left(receive: Receive) -> bool:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    return True

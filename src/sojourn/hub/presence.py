@@ -60,6 +60,8 @@ class Presences:
         self._topics: dict[str, Topic] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        #: Seconds that it was set for.
+        self._pause = 0.0
 
     def enter(self, topic: Topic, member: Member, info: Any) -> None:
         """A member is in a channel, or says something else about itself."""
@@ -149,10 +151,13 @@ class Presences:
             return  # who is here is told again when it is back, and who left is gone after the ttl
 
     def _plan(self) -> None:
+        """Refresh in time for the shortest ttl there is."""
+        pause = min(topic.rule.presence.ttl for topic in self._topics.values() if topic.rule.presence is not None) / 3
+        if self._timer is not None and pause < self._pause:
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
-            pause = (
-                min(topic.rule.presence.ttl for topic in self._topics.values() if topic.rule.presence is not None) / 3
-            )
+            self._pause = pause
             self._timer = self._loop.call_later(pause, self._refresh, context=self._context)
 
     def _refresh(self) -> None:

@@ -90,10 +90,12 @@ class Publisher:
     def _publish_here(self, asked: Publish, error: EngineUnavailable) -> Sent:
         """The engine is away: this node's members get it now, and it is stored later."""
         node = self._node
-        if not node.outage.keep(asked):
-            raise error
         topic = node.topics.get(asked.channel)
         place = Cursor(node.topics.epoch, node.topics.place)
+        if node.outage.knows(asked):
+            return Sent(place, 0 if topic is None else topic.size, repeated=True, stored=False)
+        if not node.outage.keep(asked):
+            raise error
         if topic is None:
             return Sent(place, 0, stored=False)
         node.turn.add(topic, Publication(asked.channel, topic.epoch, 0, 0, asked.kind, asked.data, asked.key))
@@ -111,7 +113,9 @@ class Publisher:
             except DeadlineExceeded:
                 if seconds < rule.wait:  # the caller has less time than the members are given
                     raise HubFull(self._stats.buffered, self._most or 0) from None
-                node.end(list(topic.full), 4008, "too slow")
+                node.turn.flush()  # what was published before is theirs
+                for member in list(topic.full):
+                    node.backlog.close(member, "block")
         try:
             async with deadline(seconds, "hub.room"):
                 await node.backlog.room(self._most)
@@ -129,11 +133,11 @@ class Publisher:
         return await self._flushed(members, seconds) == len(members)
 
     async def _flushed(self, members: Sequence[Member], seconds: float) -> int:
-        done = 0
+        marked = [(member, member.waiting, 0 if member.waiting is None else member.waiting.mark) for member in members]
         try:
             async with deadline(seconds, "hub.written"):
-                for member in members:
-                    done += await member.flushed()
+                for member, waiting, mark in marked:
+                    await member.passes(waiting, mark)
         except DeadlineExceeded:
-            pass  # those that were not asked in time did not have it in time, as far as is known
-        return done
+            pass  # whoever has it by now had it in time
+        return sum(member.has_passed(waiting, mark) for member, waiting, mark in marked)

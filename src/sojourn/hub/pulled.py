@@ -103,6 +103,7 @@ class PulledMember(Member):
             return
         self._controls.append(data)
         if len(self._controls) > _CONTROLS:
+            self.node.stats.closed(4008)
             self.end(4008, "too slow")
         self.wake()
 

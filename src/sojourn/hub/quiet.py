@@ -40,8 +40,10 @@ class Quiet:
 
     def heard(self, member: PulledMember) -> None:
         """Something came from a member."""
-        member.heard_at = self._node.now()
-        if self._pinged.pop(member, None) is not None and member.suspect:
+        member.heard_at = now = self._node.now()
+        pinged = self._pinged.pop(member, None)
+        if pinged is not None:
+            self._node.stats.round_trip(now - pinged[0])
             self._node.doubts(member, suspect=False)
 
     def stop(self) -> None:

@@ -64,6 +64,7 @@ class Reception:
         node = self._node
         joined = await node.joins.join(member, wanted, tell)
         for each in joined:
+            node.outage.joined(each.topic.channel, member)
             if info is not None:
                 member.infos[each.topic.channel] = info
             if member.transport != "poll":  # it comes and goes with every poll

@@ -97,6 +97,12 @@ class Repair:
 
     async def run(self) -> None:
         """Read what is missing, until nothing is."""
+        try:
+            await self._run()
+        finally:  # whatever happens, what is held goes on
+            self._go_on()
+
+    async def _run(self) -> None:
         while self._damaged:
             version = self._version
             damaged = [topic for topic in self._damaged if self._topics.get(topic.channel) is topic]
@@ -111,10 +117,8 @@ class Repair:
             if version != self._version:
                 continue  # more was lost by now, and all is given in one order
             self._damaged.clear()
-            self._give(
-                {topic: each for topic, each in found.items() if self._topics.get(topic.channel) is topic}, states
-            )
-        self._go_on()
+            here = {topic: each for topic, each in found.items() if self._topics.get(topic.channel) is topic}
+            self._give(here, states)
 
     def stop(self) -> None:
         """Nothing is repaired any more."""
@@ -157,10 +161,12 @@ class Repair:
         held = self._held[self._sound :]
         if cut is None or not held or held[-1].epoch != cut.epoch or held[-1].seq < cut.seq:
             return
+        came: dict[str, list[Publication]] = {}
+        for publication in held:
+            came.setdefault(publication.channel, []).append(publication)
         for topic, each in found.items():
             if each.gap:
-                came = [publication for publication in held if publication.channel == topic.channel]
-                found[topic] = with_live(each, Cursor(topic.epoch, topic.seq), came)
+                found[topic] = with_live(each, Cursor(topic.epoch, topic.seq), came.get(topic.channel, ()))
 
     def _give(self, found: dict[Topic, Read], states: dict[Topic, Publication | None]) -> None:
         """Everything up to the lowest of the places to which was read, in the order of its numbers."""

@@ -131,10 +131,7 @@ class Joins:
         for each in joined:
             recovered = each.recovered
             self._stats.resumes["fresh" if recovered is None else "recovered" if recovered else "gap"] += 1
-        late = {
-            each.topic: Late(each.has, frozenset((began[each.topic], each.topic.epoch)) - {each.has.epoch})
-            for each in joined
-        }
+        late = {each.topic: Late(each.has, self._stale(member, each, began[each.topic])) for each in joined}
         tell(joined)
         if cut is not None:
             await self._give_read(member, topics, read, cut)
@@ -189,6 +186,14 @@ class Joins:
         if since.epoch == has.epoch and since.seq <= has.seq:
             return Joined(topic, since, not found.gap, has)  # it keeps its own place until it has what follows
         return Joined(topic, Cursor(has.epoch, min(found.start, has.seq)), not found.gap, has)
+
+    def _stale(self, member: Member, joined: Joined, began: str) -> frozenset[str]:
+        """Epochs that are over for a member, though what came of them meanwhile waits for it, or is still to come."""
+        topic, epoch = joined.topic, joined.has.epoch
+        seen = {topic.epoch}
+        if began != epoch:
+            seen.update((began, *(item.cursor.epoch for item in topic.catching[member])))
+        return frozenset(seen - {epoch})
 
     def _missed(self, member: Member, late: Mapping[Topic, Late]) -> list[_Item]:
         """What came live since the last look, without what the member has."""

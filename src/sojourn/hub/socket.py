@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -14,7 +15,7 @@ from sojourn.hub.door import Refusal, Term
 from sojourn.hub.forms import PLAIN, PLAIN_MESSAGES, STAMPED, STAMPED_MESSAGES, V1, V1_MESSAGES
 from sojourn.hub.identity import Caller, Identity
 from sojourn.hub.member import Member
-from sojourn.hub.peer import peer_of
+from sojourn.hub.peer import peer_of, size_of
 from sojourn.hub.pulled import PulledMember
 from sojourn.scopes.deadline import deadline
 from sojourn.scopes.work import attend
@@ -60,9 +61,10 @@ class Socket:
         caller = Caller(scope)
         identity = await self._identify(caller, v1)
         await peer.accept(SUBPROTOCOL if v1 else None)
+        early: list[str] = []
         if identity is None:
-            identity = await self._ask(caller)
-        self._connected = connected = Connected(hub, peer, self._member(node, identity, caller, v1), v1)
+            identity, early = await self._ask(caller)
+        self._connected = connected = Connected(hub, peer, self._member(node, identity, caller, v1), v1, early)
         try:
             hub.reception.admit(connected.member)
             if hub.authenticator is not None:
@@ -107,15 +109,18 @@ class Socket:
             await self._deny(refusal)
         return identity
 
-    async def _ask(self, caller: Caller) -> Identity:
-        """Let it say who it is, with its first message."""
+    async def _ask(self, caller: Caller) -> tuple[Identity, list[str]]:
+        """Let it say who it is, with its first message; and what else it says there."""
         number, hub = 0, self._hub
         try:
             async with deadline(hub.limits.auth_within, "hub.auth"):
                 message = await self._peer.receive()
                 if message["type"] == "websocket.disconnect":
                     raise ClientDisconnected("it left before it said who it is")
-                said = wire.lines(message.get("text") or message.get("bytes") or b"")
+                data = message.get("text") or message.get("bytes") or b""
+                if size_of(data) > hub.limits.message:
+                    await self._dismiss(1009, "message too large", None)
+                said = wire.lines(data)
                 command = wire.decode_command(said[0] if said else "")
                 if not isinstance(command.body, wire.Auth):
                     raise wire.HubWireError("unauthenticated", "say who you are first", command.id)
@@ -126,22 +131,30 @@ class Socket:
         except wire.HubWireError as error:
             await self._dismiss(4501, error.message, wire.Refused(error.id, "unauthenticated", error.message))
         except AuthenticationError as error:
-            # One that is over can be renewed; any other will not count the next time either.
-            code = 4401 if error.reason.endswith("expired") else 4501
-            await self._dismiss(code, error.detail, wire.Refused(number, "unauthenticated", error.detail))
+            # One that is over can be renewed, and one that could not be looked at may count the next time; no other.
+            later = error.status >= 500
+            code = 1013 if later else 4401 if error.reason.endswith("expired") else 4501
+            await self._dismiss(code, error.detail, wire.Refused(number, "unauthenticated", error.detail, later))
         refusal = hub.door.refuse_user(identity.user)
         if refusal is not None:
             await self._dismiss(refusal.code, refusal.detail, None)
         if number:
-            await self._peer.send(wire.encode_object(wire.Ok(number, wire.Done())).decode())
-        return identity
+            await self._last(self._peer.send(wire.encode_object(wire.Ok(number, wire.Done())).decode()))
+        return identity, said[1:]
 
     async def _dismiss(self, code: int, detail: str, said: wire.Reply | None) -> NoReturn:
         if said is not None:
-            await self._peer.send(wire.encode_object(said).decode())
+            await self._last(self._peer.send(wire.encode_object(said).decode()))
         self._hub.counts.closed(code)
-        await self._peer.close(code, detail)
+        await self._last(self._peer.close(code, detail))
         raise ClientDisconnected(detail)
+
+    async def _last(self, sending: Awaitable[None]) -> None:
+        """Tell it something, before it is a member."""
+        try:
+            await sending
+        except (OSError, RuntimeError) as error:  # what servers and frameworks raise when the client has left
+            raise ClientDisconnected("it left before it was a member") from error
 
     def _member(self, node: Node, identity: Identity, caller: Caller, v1: bool) -> Member:
         stamped = not v1 and "since" in caller.query

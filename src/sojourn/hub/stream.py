@@ -10,6 +10,7 @@ from sojourn.asgi.cycle import HttpCycle
 from sojourn.errors import ClientDisconnected, EngineUnavailable
 from sojourn.hub.cursor import Cursor
 from sojourn.hub.direct import DirectMember
+from sojourn.hub.door import Term
 from sojourn.hub.forms import EVENT_CHUNKS, EVENTS, LINE_EVENT_CHUNKS, LINE_EVENTS
 from sojourn.hub.identity import Identity
 from sojourn.hub.member import Member
@@ -125,17 +126,21 @@ class Stream:
 
         cycle.on_goodbye = goodbye
         forget = cycle.connection.when_lost(lambda: node.gone(member))
+        term = self._term(member, cycle)
         try:
             await self._enter(member)
             await asyncio.wait((member.finished,))
         finally:
             forget()
+            term.cancel()
             node.gone(member)
 
     async def _pulled(self, receive: Receive, send: Send, address: str) -> None:
-        member = PulledMember(self._hub.node, self._identity, LINE_EVENTS if self._v1 else EVENTS, "sse", address)
+        node = self._hub.node
+        member = PulledMember(node, self._identity, LINE_EVENTS if self._v1 else EVENTS, "sse", address)
         watch = attend(_left(receive, member), "hub stream")
         writer = attend(_write(send, member), "hub writer")
+        term = self._term(member, None)
         try:
             await self._enter(member)
             await asyncio.wait((member.finished,))
@@ -143,7 +148,14 @@ class Stream:
         finally:
             watch.cancel()
             writer.cancel()
-            self._hub.node.gone(member)
+            term.cancel()
+            node.gone(member)
+
+    def _term(self, member: Member, cycle: HttpCycle | None) -> Term:
+        """It ends when its credential is over; one that others have looked at is theirs to end."""
+        term = Term(member, cycle)
+        term.set(None if self._hub.authenticator is None else self._identity.expires)
+        return term
 
     async def _enter(self, member: Member) -> None:
         hub = self._hub
