@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from sojourn.config import Config, Timeouts
@@ -23,13 +23,25 @@ from sojourn.hub.rules import Channel, History, Presence
 from tests.examples.serving import serving
 from tests.sessions.scene import under_uvicorn
 
-__all__ = ["SERVERS", "Address", "Host", "Talk", "cut_in_opening", "events", "hosts", "hub_of", "open_hub", "until"]
+__all__ = [
+    "SERVERS",
+    "Address",
+    "Host",
+    "Talk",
+    "closed",
+    "cut_in_opening",
+    "events",
+    "hosts",
+    "hub_of",
+    "refused",
+    "until",
+]
 
 T = TypeVar("T")
 App = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
 #: Ours, and one that knows nothing of hubs.
 SERVERS: dict[str, Callable[[Any], Any]] = {
-    "sojourn": lambda app: serving(app, Config(timeouts=Timeouts(disconnect_grace=0.1))),
+    "sojourn": lambda app: serving(app, Config(timeouts=Timeouts(disconnect_grace=0.01))),
     "uvicorn": under_uvicorn,
 }
 _BOUND = 3.0
@@ -161,6 +173,13 @@ class Address:
             assert answer.status_code == 200, answer.read()
             assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
             yield events(answer)
+            # A server may wait a moment before it takes a client as gone that only says nothing more; tests need not.
+            self.do(self._end_streams())
+
+    async def _end_streams(self) -> None:
+        node = self.hub._node
+        if node is not None:
+            node.end([each for each in node.members.values() if each.transport == "sse"], 1000, "")
 
     @property
     def members(self) -> int:
@@ -182,7 +201,10 @@ class Address:
         self.wait_for(0)
         node = self.hub.node
         # A channel is kept for a moment, for whoever comes back; but nobody is in it, or about to be.
-        until(lambda: not any(topic.users or topic.size or topic.catching for topic in node.topics.all()), "nobody is in a channel")
+        until(
+            lambda: not any(topic.users or topic.size or topic.catching for topic in node.topics.all()),
+            "nobody is in a channel",
+        )
         assert not node.users
         assert self.hub.door._doors.total == 0
         until(lambda: not self.do(_hub_tasks()), "no task is left")
@@ -204,6 +226,7 @@ class Host:
     @contextmanager
     def open(self) -> Iterator[Host]:
         """Serve."""
+
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await self._serve(scope, receive, send)
 
@@ -270,14 +293,13 @@ def hosts() -> Any:
     return host
 
 
-@contextmanager
-def open_hub(server: str, hub: Hub, app: App | None = None) -> Iterator[Address]:
-    """A hub on a server of its own, with its lifespan."""
-    host = Host(server)
-    with ExitStack() as stack:
-        with SERVERS[server](app or hub.app()) as url, host.client:
-            stack.callback(lambda: None)
-            yield Address(host, f"{url}/", hub, stack)
+def closed(connection: ClientConnection) -> tuple[int | None, str | None]:
+    """Wait until a server has closed a WebSocket; gives how."""
+    try:
+        while True:
+            connection.recv(timeout=_BOUND)
+    except ConnectionClosed:
+        return connection.close_code, connection.close_reason
 
 
 def cut_in_opening(address: Address, query: str) -> None:
@@ -287,6 +309,14 @@ def cut_in_opening(address: Address, query: str) -> None:
         lines = [f"GET /{path}{query} HTTP/1.1", f"host: {name}", "connection: Upgrade", "upgrade: websocket"]
         lines += ["sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==", "sec-websocket-version: 13"]
         opening.sendall("\r\n".join([*lines, "sec-websocket-protocol: sojourn.v1", "", ""]).encode())
+
+
+def refused(opening: Callable[[], Any]) -> tuple[int, str, str | None]:
+    """Status, text and ``Retry-After`` with which a WebSocket is refused."""
+    with pytest.raises(InvalidStatus) as error:
+        opening()
+    answer = error.value.response
+    return answer.status_code, answer.body.decode(), answer.headers.get("retry-after")
 
 
 def events(answer: httpx.Response) -> Iterator[dict[str, str]]:

@@ -8,8 +8,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from sojourn.hub.rules import HubLimits
 from sojourn.testing.raw import RawHttp
 from tests.hub.addresses import Address, Host, hosts, hub_of, until
@@ -52,12 +50,12 @@ def test_a_poll_that_hears_nothing_answers_with_no_publications(host: Host) -> N
             assert address.get(f"?ch=news&since={place}&wait={wait}").status_code == 200
 
 
-@pytest.mark.parametrize("wait", ["", "soon", "1,5", "0x1"])
-def test_a_wait_that_is_no_number_is_refused(host: Host, wait: str) -> None:
+def test_a_wait_that_is_no_number_is_refused(host: Host) -> None:
     with host.at(hub_of()) as address:
-        answer = address.get(f"?ch=news&wait={wait}")
-        assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
-        assert answer.json()["detail"] == "wait is a number of seconds"
+        for wait in ("", "soon", "1,5", "0x1"):
+            answer = address.get(f"?ch=news&wait={wait}")
+            assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+            assert answer.json()["detail"] == "wait is a number of seconds"
 
 
 def test_polls_count_as_members_while_they_wait(host: Host) -> None:

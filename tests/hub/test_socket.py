@@ -12,22 +12,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sojourn.errors import AccessDenied
 from sojourn.hub.hub import Hub
 from sojourn.hub.rules import HubLimits
-from tests.hub.addresses import Host, Talk, hosts, hub_of, until
+from tests.hub.addresses import Host, Talk, closed, hosts, hub_of, until
 
 host = hosts()
-
-
-def closed(connection: Any) -> tuple[int | None, str | None]:
-    """How a server has closed a WebSocket."""
-    with pytest.raises(ConnectionClosed):
-        while True:
-            connection.recv(timeout=5)
-    return connection.close_code, connection.close_reason
 
 
 # Plain
@@ -54,14 +45,14 @@ def test_a_stamped_member_hears_first_where_it_is_and_then_where_each_object_is(
         assert json.loads(second.recv(timeout=5)) == {"_id": cursor, "n": 1}
 
 
-@pytest.mark.parametrize("since", ["nonsense", "gone.7", ".", "x.-1", "x." + "9" * 30, "%00", "k.%E2%82%AC"])
-def test_a_place_that_nobody_knows_is_a_gap(host: Host, since: str) -> None:
+def test_a_place_that_nobody_knows_is_a_gap(host: Host) -> None:
     with host.at(hub_of()) as address:
         address.ask({"id": 1, "pub": {"ch": "chat:a", "d": 1}})
-        socket = address.plain(f"?ch=chat:a&since={since}")
-        assert "_id" in json.loads(socket.recv(timeout=5))
-        assert json.loads(socket.recv(timeout=5))["_gap"] == "chat:a"
-        assert address.get(f"?ch=chat:a&since={since}&wait=1").json()["gap"] == ["chat:a"]
+        for since in ("nonsense", "gone.7", ".", "x.-1", "x." + "9" * 30, "%00", "k.%E2%82%AC"):
+            socket = address.plain(f"?ch=chat:a&since={since}")
+            assert "_id" in json.loads(socket.recv(timeout=5))
+            assert json.loads(socket.recv(timeout=5))["_gap"] == "chat:a"
+            assert address.get(f"?ch=chat:a&since={since}&wait=1").json()["gap"] == ["chat:a"]
 
 
 # In a handler of the application
@@ -177,8 +168,8 @@ def test_channels_of_the_address_are_joined_with_and_without_resume(host: Host) 
         assert talk.hear()["d"] == 2
 
 
-@pytest.mark.parametrize("name", ["chat%3Aa", "chat:%61-b", "chat:a%2Fb", "chat:a%2Bb"])
-def test_names_of_channels_are_percent_encoded_in_addresses(host: Host, name: str) -> None:
+def test_names_of_channels_are_percent_encoded_in_addresses(host: Host) -> None:
+    name = "chat%3A%61-b%2Fc%2Bd"
     channel = unquote(name)
     with host.at(hub_of()) as address:
         for kind in (address.plain, address.greeted):
@@ -283,13 +274,12 @@ def test_bytes_are_read_as_text_when_they_are_and_refused_when_not(host: Host) -
         assert "ok" in talk.ask(leave={"ch": "news"})
 
 
-@pytest.mark.parametrize("data", ["x" * 1001, b"x" * 1001, "ü" * 501, "🎉" * 300])
-@pytest.mark.parametrize("v1", [True, False])
-def test_a_message_of_too_many_bytes_ends_the_socket(host: Host, v1: bool, data: str | bytes) -> None:
+def test_a_message_of_too_many_bytes_ends_the_socket(host: Host) -> None:
     with host.at(hub_of(limits=HubLimits(message=1000))) as address:
-        socket = address.greeted().connection if v1 else address.plain()
-        socket.send(data)
-        assert closed(socket) == (1009, "message too large")
+        for data in ("x" * 1001, b"x" * 1001, "ü" * 501, "🎉" * 300):
+            for socket in (address.greeted().connection, address.plain()):
+                socket.send(data)
+                assert closed(socket) == (1009, "message too large")
 
 
 def test_a_message_of_as_many_bytes_as_may_be_is_heard(host: Host) -> None:
@@ -326,7 +316,7 @@ def test_nothing_is_left_of_a_client_that_is_cut(host: Host) -> None:
     with host.at(hub_of()) as address:
         for query in ("", "?ch=chat:a&ch=news", "?ch=news&since="):
             for v1 in (True, False):
-                socket = (address.talk(query).connection if v1 else address.plain(query))
+                socket = address.talk(query).connection if v1 else address.plain(query)
                 socket.socket.shutdown(sockets.SHUT_RDWR)
                 socket.socket.close()
         address.assert_empty()
@@ -364,10 +354,3 @@ def test_a_failure_of_the_application_that_decides_ends_the_socket_and_is_told(h
         talk.say({"id": 1, "join": {"ch": "secret:a"}})
         assert closed(talk.connection)[0] == 1011
         assert all(isinstance(each, KeyError) for each in host.failures)
-
-
-def test_no_upgrade_is_no_hub(host: Host) -> None:
-    with host.at(hub_of(origins=["https://ours.example"])) as address:
-        with pytest.raises(InvalidStatus) as refused:
-            address.plain(origin="https://theirs.example")
-        assert refused.value.response.status_code == 403

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -39,8 +40,10 @@ def test_lines_of_the_json_protocol_come_as_events_when_they_are_asked_for(host:
         assert (first["id"], hello["conn"]) == (hello["pos"], *address.hub.node.members)
         assert "pres" in json.loads(next(events)["data"])
         cursor = address.publish("room:a", "x")
-        assert next(events) == {"id": cursor, "data": json.dumps(
-            {"ch": "room:a", "p": int(cursor.split(".")[1]), "d": "x"}, separators=(",", ":"))}
+        assert next(events) == {
+            "id": cursor,
+            "data": json.dumps({"ch": "room:a", "p": int(cursor.split(".")[1]), "d": "x"}, separators=(",", ":")),
+        }
         address.do(address.hub.send({"to": "you"}, member=hello["conn"]))
         assert json.loads(next(events)["data"]) == {"msg": {"to": "you"}}
 
@@ -97,8 +100,6 @@ def test_a_stream_for_a_client_of_http_1_0_is_not_in_chunks(host: Host) -> None:
                 data += await client.receive()
             return data
 
-    import asyncio
-
     with host.at(hub_of()) as address:
         head, _, body = asyncio.run(ask(address.url, address.hub)).partition(b"\r\n\r\n")
         assert b"200 OK" in head
@@ -131,8 +132,6 @@ def test_nothing_is_left_of_streams_whose_clients_leave_at_any_time(host: Host) 
         async with await RawHttp.open(url) as client:
             await client.get(path + query, "accept: text/event-stream")
             await asyncio.sleep(seconds)
-
-    import asyncio
 
     with host.at(hub) as address:
         for query in ("", "?ch=news", "?ch=news&ch=chat:a&since=gone.1", "?ch=secret:a"):

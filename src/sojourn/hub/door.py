@@ -110,7 +110,7 @@ class Door:
             async with deadline(self._limits.auth_within, "hub.authenticate"):
                 identity = await call(caller)
         except DeadlineExceeded as error:
-            raise AuthenticationError("unavailable", f"it could not be found out in time: {error}") from error
+            raise AuthenticationError("unavailable", f"it could not be found out in time: {error}", 503) from error
         if identity is None:
             raise AuthenticationError("refused", "the application does not know who this is")
         if identity.expires is not None and identity.expires <= _wall():

@@ -30,6 +30,7 @@ from sojourn.scopes.deadline import deadline
 from sojourn.scopes.failures import tell_own_failure
 from sojourn.scopes.hubs import Hubs, met
 from sojourn.wire.deflate import DeflateSettings
+from sojourn.wire.websocket_frames import is_close_code
 
 __all__ = ["Hub"]
 
@@ -414,13 +415,15 @@ class Hub:
             How many of this process there were.
 
         Raises:
-            ValueError: It names nobody.
+            ValueError: It names nobody, or the code may not be sent.
             EngineUnavailable: The other nodes can't be told; those here were ended.
 
         Cancel: safe.
         """
         if not (user or member):
             raise ValueError("disconnect needs a user or a member")
+        if not is_close_code(code):
+            raise ValueError(f"close code {code} may not be sent; take one from 4000 to 4999")
         node = self._node or await self.start()
         ended = node.end(node.find(user, member), code, reason)
         if not (member and ended):

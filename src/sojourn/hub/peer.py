@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, Final, Protocol, cast
 
 from sojourn.errors import ClientDisconnected, ConfigError
@@ -44,29 +45,37 @@ class Peer:
         self._told = framework is not None
 
     async def accept(self, subprotocol: str | None) -> None:
-        """Accept it."""
+        """Accept it.
+
+        Raises:
+            ClientDisconnected: The client has left.
+        """
         if self._framework is not None:
-            await self._framework.accept(subprotocol)
+            await _told(self._framework.accept(subprotocol))
             return
         await self._connected()
-        await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
+        await _told(self._send({"type": "websocket.accept", "subprotocol": subprotocol}))
 
     async def deny(self, status: int, detail: str, retry_after: float | None = None) -> None:
-        """Refuse it, with a status of HTTP where the server can do that (ASGI, websocket denial response)."""
+        """Refuse it, with a status of HTTP where the server can do that (ASGI, websocket denial response).
+
+        Raises:
+            ClientDisconnected: The client has left.
+        """
         if self._framework is not None:
             await self._framework.receive()
         else:
             await self._connected()
         if _DENIAL not in (self.scope.get("extensions") or {}):
-            await self._send({"type": "websocket.close", "code": 1008, "reason": detail})
+            await _told(self._send({"type": "websocket.close", "code": 1008, "reason": detail}))
             return
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         if retry_after is not None:
             headers.append((b"retry-after", b"%d" % max(1, round(retry_after))))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        await self._send({"type": f"{_DENIAL}.start", "status": status, "headers": headers})
-        await self._send({"type": f"{_DENIAL}.body", "body": detail.encode()})
+        await _told(self._send({"type": f"{_DENIAL}.start", "status": status, "headers": headers}))
+        await _told(self._send({"type": f"{_DENIAL}.body", "body": detail.encode()}))
 
     async def receive(self) -> Message:
         """What comes next. Cancel: as the server's own."""
@@ -76,7 +85,7 @@ class Peer:
         """Send a message.
 
         Raises:
-            OSError: The client has left.
+            ClientDisconnected: The client has left.
         """
         key = "text" if isinstance(data, str) else "bytes"
         await self._say({"type": "websocket.send", key: data})
@@ -85,26 +94,31 @@ class Peer:
         """Close it.
 
         Raises:
-            OSError: The client has left.
+            ClientDisconnected: The client has left.
         """
         cut = reason.encode("utf-8", "replace")[:_REASON].decode("utf-8", "ignore")  # servers raise for longer ones
         await self._say({"type": "websocket.close", "code": code, "reason": cut})
 
     async def _say(self, message: Message) -> None:
-        if self._framework is None:
-            await self._send(message)
-            return
-        try:
-            await self._framework.send(message)
-        except Exception as error:
-            if type(error).__name__ != "WebSocketDisconnect":  # what frameworks make of the server's OSError
-                raise
-            raise ClientDisconnected("the client has left") from error
+        await _told((self._send if self._framework is None else self._framework.send)(message))
 
     async def _connected(self) -> None:
         if not self._told:
             self._told = True
             await self._receive()  # websocket.connect
+
+
+async def _told(sending: Awaitable[None]) -> None:
+    """Send something. What servers and frameworks raise when the client has left becomes an error of ours."""
+    try:
+        await sending
+    except ClientDisconnected:
+        raise
+    except Exception as error:
+        # ASGI has servers raise an OSError, and frameworks make an error of this name of it.
+        if isinstance(error, OSError) or type(error).__name__ == "WebSocketDisconnect":
+            raise ClientDisconnected("the client has left") from error
+        raise
 
 
 def size_of(data: str | bytes) -> int:

@@ -18,6 +18,8 @@ __all__ = ["Publisher", "Sent"]
 
 #: Seconds that publishing waits for room, without a deadline of its caller.
 _ROOM: Final = 5.0
+#: Part of its caller's time after which it gives up: HubFull says that nothing was published, a deadline does not.
+_IN_TIME: Final = 0.9
 
 
 class Sent(NamedTuple):
@@ -104,7 +106,7 @@ class Publisher:
     async def _room(self, topic: Topic | None) -> None:
         node = self._node
         left = remaining()
-        seconds = _ROOM if left is None else left
+        seconds = _ROOM if left is None else left * _IN_TIME
         if topic is not None and topic.full:
             rule = topic.rule.outbox
             try:

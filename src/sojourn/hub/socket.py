@@ -87,9 +87,15 @@ class Socket:
         if self._term is not None:
             self._term.cancel()
         if not member.over:
-            member.node.end([member], 1011 if error is not None else 1000, "")
+            if isinstance(error, asyncio.CancelledError) and isinstance(member, PulledMember):
+                member.node.gone(member)  # who has cancelled it says why, such as who sees to its credential
+            else:
+                member.node.end([member], 1011 if error is not None else 1000, "")
         if self._writer is not None and isinstance(member, PulledMember):
-            await self._finish(self._writer, member)
+            if isinstance(error, asyncio.CancelledError) and member.ending is None:
+                self._writer.cancel()
+            else:
+                await self._finish(self._writer, member)
 
     async def _deny(self, refusal: Refusal) -> None:
         await self._peer.deny(refusal.status, refusal.detail, refusal.retry_after)
