@@ -50,9 +50,10 @@ def test_a_redis_that_was_restarted_empty_begins_another_epoch(own_redis: RedisS
             await node.seen.until(lambda: node.seen.publications[-1].cursor == again, "delivered")
             assert node.seen.losses == [None]
             assert not await gap(node, "c", Cursor(again.epoch, 0))
-            # Its node tells within a second who is there.
-            await other.seen.until(lambda: len(other.seen.changes) == 2, "told again")
-            assert other.seen.changes[-1].came == await other.engine.present("c", 10) == [Present("m", "ada", info=[1])]
+            # Its node tells within a second who is there; the other one may hear it, or not be subscribed again yet.
+            async with asyncio.timeout(10):
+                while await other.engine.present("c", 10) != [Present("m", "ada", info=[1])]:
+                    await asyncio.sleep(0.05)
 
     play(main())
 
