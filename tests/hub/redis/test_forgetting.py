@@ -52,7 +52,7 @@ def test_a_redis_that_was_restarted_empty_begins_another_epoch(own_redis: RedisS
             assert not await gap(node, "c", Cursor(again.epoch, 0))
             # Its node tells within a second who is there; the other one may hear it, or not be subscribed again yet.
             async with asyncio.timeout(10):
-                while await other.engine.present("c", 10) != [Present("m", "ada", info=[1])]:
+                while await other.engine.present("c", 10) != [Present("m", "ada", info=[1])]:  # noqa: ASYNC110 - in Redis
                     await asyncio.sleep(0.05)
 
     play(main())
