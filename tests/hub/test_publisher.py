@@ -160,3 +160,21 @@ async def test_cancelled_at_any_await_it_leaves_nothing_behind() -> None:
             assert hub.node.topics._reaching == []
             hub.node.gone(slow)
         gone(hub)
+
+
+@in_a_loop
+async def test_who_does_not_wait_is_told_later_whether_all_had_it_in_time() -> None:
+    async with started() as hub:
+        member = pulled(hub)
+        await hub.reception.let_in(member, {"a": None}, lambda joined: None, None)
+        told: list[bool] = []
+        assert (await hub.publish("a", 1, confirm=told.append)).written is None
+        assert await hub.send(2, member=member.id, confirm=told.append) == 1
+        await turn()
+        assert told == []
+        assert len(await member.next(MUCH)) == 2
+        await until(lambda: told == [True, True])
+        await hub.publish("a", 3, written=0.02, confirm=told.append)
+        await until(lambda: told == [True, True, False])
+        await hub.publish("nobody", 4, confirm=told.append)
+        await until(lambda: told[-1] is True)

@@ -19,7 +19,7 @@ from sojourn.hub.memory import MemoryEngine
 from sojourn.hub.node import Node
 from sojourn.hub.patterns import Patterns
 from sojourn.hub.publication import Publication, payload_of
-from sojourn.hub.publisher import Publisher, Sent
+from sojourn.hub.publisher import Publisher, Sent, receipt
 from sojourn.hub.reception import Reception
 from sojourn.hub.rules import Channel, HubDrain, HubLimits, HubPing, Outbox
 from sojourn.hub.socket import Socket
@@ -275,6 +275,7 @@ class Hub:
         key: str = "",
         id: str = "",  # noqa: A002 - what every broker calls it
         written: float | None = None,
+        confirm: Callable[[bool], None] | None = None,
     ) -> Sent:
         """Publish to everybody who is in a channel, on all nodes.
 
@@ -287,6 +288,7 @@ class Hub:
             key: What it is the latest value of, in channels that keep the latest.
             id: Makes a repetition harmless: what was published with it before is not published again.
             written: Seconds to wait until the connections of all members of this process have it; None: do not wait.
+            confirm: Called later in place of waiting, with whether they had it within ``written`` seconds (None: 5).
 
         Raises:
             AccessDenied: There is no such channel.
@@ -297,9 +299,17 @@ class Hub:
         Cancel: safe; it may have been published.
         """
         publisher = self._publisher or await self._begun()
-        return await publisher.publish(channel, data, key, id, written)
+        return await publisher.publish(channel, data, key, id, receipt(written, confirm))
 
-    async def send(self, data: Any, *, user: str = "", member: str = "", written: float | None = None) -> int:
+    async def send(
+        self,
+        data: Any,
+        *,
+        user: str = "",
+        member: str = "",
+        written: float | None = None,
+        confirm: Callable[[bool], None] | None = None,
+    ) -> int:
         """Send to one user, over all its connections on all nodes, or to one connection. It is in no history.
 
         Args:
@@ -307,6 +317,7 @@ class Hub:
             user: All connections of this user.
             member: This connection.
             written: Seconds to wait until the connections of this process have it; None: do not wait.
+            confirm: Called later in place of waiting, as for ``publish``.
 
         Returns:
             How many connections of this process it was sent to; with ``written``, how many of them had it in time.
@@ -320,7 +331,7 @@ class Hub:
         if not (user or member):
             raise ValueError("send needs a user or a member")
         publisher = self._publisher or await self._begun()
-        return await publisher.send(data, user, member, written)
+        return await publisher.send(data, user, member, receipt(written, confirm))
 
     # What was, and who is there
 

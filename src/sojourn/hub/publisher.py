@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from sojourn.errors import DeadlineExceeded, EngineUnavailable, HubFull
@@ -14,10 +14,12 @@ from sojourn.hub.publication import Publication, payload_of
 from sojourn.hub.topic import Topic
 from sojourn.scopes.deadline import deadline, remaining
 
-__all__ = ["Publisher", "Sent"]
+__all__ = ["Publisher", "Receipt", "Sent", "receipt"]
 
 #: Seconds that publishing waits for room, without a deadline of its caller.
 _ROOM: Final = 5.0
+#: Seconds for what is to be confirmed, when nobody says how many.
+_CONFIRM: Final = 5.0
 #: Part of its caller's time after which it gives up: HubFull says that nothing was published, a deadline does not.
 _IN_TIME: Final = 0.9
 
@@ -41,6 +43,25 @@ class Sent(NamedTuple):
     stored: bool = True
 
 
+class Receipt(NamedTuple):
+    """How somebody wants to know that what it sends was written.
+
+    Attributes:
+        seconds: For how long it may take.
+        call: Called with whether all had it in time; None: it is waited for.
+    """
+
+    seconds: float
+    call: Callable[[bool], None] | None = None
+
+
+def receipt(written: float | None, confirm: Callable[[bool], None] | None) -> Receipt | None:
+    """What ``written`` and ``confirm`` of the hub's methods ask for; None when nobody wants to know."""
+    if confirm is not None:
+        return Receipt(_CONFIRM if written is None else written, confirm)
+    return None if written is None else Receipt(written)
+
+
 class Publisher:
     """Publishes for one hub; the arguments are those of :class:`~sojourn.hub.hub.Hub`.
 
@@ -54,7 +75,7 @@ class Publisher:
         self._stats = node.stats
         self._most = most
 
-    async def publish(self, channel: str, data: Any, key: str, id: str, written: float | None) -> Sent:  # noqa: A002
+    async def publish(self, channel: str, data: Any, key: str, id: str, wanted: Receipt | None) -> Sent:  # noqa: A002
         """Publish to everybody who is in a channel."""
         node = self._node
         rule, _ = node.topics.rule(channel)
@@ -65,21 +86,23 @@ class Publisher:
             await self._room(topic)
         self._stats.published += 1
         if rule.while_away == "local" and node.outage.lasts:
-            return self._publish_here(asked, EngineUnavailable("it has not caught up"))
+            return self._publish_here(asked, EngineUnavailable("it has not caught up"), wanted)
         try:
             published = await node.engine.publish(asked)
         except EngineUnavailable as error:
             if rule.while_away == "refuse":
                 raise
-            return self._publish_here(asked, error)
+            return self._publish_here(asked, error, wanted)
         topic = node.topics.get(channel)
         receivers = 0 if topic is None else topic.size
         outcome = None
-        if written is not None:
-            outcome = topic is None or await self._written(topic, published.cursor, written)
+        if wanted is not None and wanted.call is not None:
+            node.begin(self._confirm(topic, published.cursor, wanted.seconds, wanted.call), "hub confirm")
+        elif wanted is not None:
+            outcome = topic is None or await self._written(topic, published.cursor, wanted.seconds)
         return Sent(published.cursor, receivers, published.repeated, outcome)
 
-    async def send(self, data: Any, user: str, member: str, written: float | None) -> int:
+    async def send(self, data: Any, user: str, member: str, wanted: Receipt | None) -> int:
         """Send to one user or connection."""
         node = self._node
         kind, payload = payload_of(data)
@@ -87,9 +110,20 @@ class Publisher:
         node.send(members, kind, payload)
         if not (member and members):
             await node.send_elsewhere(user, member, kind, payload)
-        return len(members) if written is None else await self._flushed(members, written)
+        if wanted is None:
+            return len(members)
+        if wanted.call is None:
+            return await self._flushed(members, wanted.seconds)
+        node.begin(self._confirm_sent(members, wanted.seconds, wanted.call), "hub confirm")
+        return len(members)
 
-    def _publish_here(self, asked: Publish, error: EngineUnavailable) -> Sent:
+    async def _confirm(self, topic: Topic | None, cursor: Cursor, seconds: float, call: Callable[[bool], None]) -> None:
+        call(topic is None or await self._written(topic, cursor, seconds))
+
+    async def _confirm_sent(self, members: Sequence[Member], seconds: float, call: Callable[[bool], None]) -> None:
+        call(await self._flushed(members, seconds) == len(members))
+
+    def _publish_here(self, asked: Publish, error: EngineUnavailable, wanted: Receipt | None) -> Sent:
         """The engine is away: this node's members get it now, and it is stored later."""
         node = self._node
         topic = node.topics.get(asked.channel)
@@ -101,6 +135,9 @@ class Publisher:
         if topic is None:
             return Sent(place, 0, stored=False)
         node.turn.add(topic, Publication(asked.channel, topic.epoch, 0, 0, asked.kind, asked.data, asked.key))
+        if wanted is not None and wanted.call is not None:
+            node.turn.flush()
+            node.begin(self._confirm_sent(topic.members(), wanted.seconds, wanted.call), "hub confirm")
         return Sent(place, topic.size, stored=False)
 
     async def _room(self, topic: Topic | None) -> None:
