@@ -15,11 +15,11 @@ import pytest
 import uvloop
 
 from sojourn.errors import ClientDisconnected, EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.hub import Hub
 from sojourn.hub.redis.engine import RedisEngine
 from sojourn.hub.resume import Joined
 from sojourn.hub.rules import Channel, History
+from sojourn.wire.hub.cursor import Cursor
 from tests.databases import RedisServer, redis_server
 from tests.hub.resume_fuzz import Fuzz
 from tests.hub.stand_ins import Recording, until

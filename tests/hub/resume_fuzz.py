@@ -16,11 +16,11 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from typing import Any
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.hub import Hub
 from sojourn.hub.log import Log
 from sojourn.hub.resume import Joined
 from sojourn.hub.rules import Channel, History
+from sojourn.wire.hub.cursor import Cursor
 from tests.hub.stand_ins import Engine, Recording, gone
 
 __all__ = ["Fuzz"]

@@ -13,7 +13,6 @@ from typing import Any
 import uvloop
 
 from sojourn.errors import EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Page, Publish, Published, Receiver
 from sojourn.hub.forms import V1_MESSAGES
 from sojourn.hub.hub import Hub
@@ -27,6 +26,7 @@ from sojourn.hub.resume import Joined
 from sojourn.hub.rules import Channel, History
 from sojourn.hub.topic import Topic
 from sojourn.testing.leaks import assert_no_leaks
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Engine", "Recording", "gone", "in_a_loop", "joined", "pulled", "started", "turn", "turns", "until"]
 

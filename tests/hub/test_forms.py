@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Present
 from sojourn.hub.forms import (
     EVENT_CHUNKS,
@@ -28,6 +27,7 @@ from sojourn.hub.forms import (
 from sojourn.hub.publication import Kind, Publication
 from sojourn.wire import hub as wire
 from sojourn.wire.deflate import DeflateParams, DeflateSettings
+from sojourn.wire.hub.cursor import Cursor
 from sojourn.wire.sse import EventParser, ReceivedEvent
 from tests.wire.websocket_client import NO_TAKEOVER, TAKEOVER
 

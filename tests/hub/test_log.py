@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import REMEMBERED, Page, Publish, Published
 from sojourn.hub.log import UNUSED, Log
 from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.rules import History
+from sojourn.wire.hub.cursor import Cursor
 
 KEPT = History(size=3, ttl=10)
 LATEST = History(size=3, ttl=10, mode="latest")

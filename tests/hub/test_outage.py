@@ -8,11 +8,11 @@ import pytest
 
 from sojourn.errors import EngineUnavailable
 from sojourn.hub import outage as module
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Publish, Published
 from sojourn.hub.hub import Hub
 from sojourn.hub.publication import Kind
 from sojourn.hub.rules import Channel, History
+from sojourn.wire.hub.cursor import Cursor
 from tests.hub.stand_ins import Engine, Recording, in_a_loop, joined, started, turn, until
 
 

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from sojourn.errors import AccessDenied, ClientDisconnected, EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.resume import UNKNOWN
 from sojourn.hub.rules import Channel, History, Outbox
+from sojourn.wire.hub.cursor import Cursor
 from tests.hub.stand_ins import Engine, Recording, gone, in_a_loop, joined, pulled, started, turn
 
 

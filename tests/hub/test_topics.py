@@ -9,8 +9,8 @@ import pytest
 from sojourn.errors import EngineUnavailable
 from sojourn.hub import repair
 from sojourn.hub import topics as module
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.rules import Channel, History
+from sojourn.wire.hub.cursor import Cursor
 from tests.hub.stand_ins import Engine, Recording, gone, in_a_loop, joined, started, turn, until
 
 

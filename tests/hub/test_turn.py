@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sojourn.hub import turn as module
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.rules import Channel, History
+from sojourn.wire.hub.cursor import Cursor
 from tests.hub.stand_ins import Engine, in_a_loop, joined, pulled, started, turn
 
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.clock import NEVER
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.keys import key_of
 from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.rules import OnFull, Outbox
 from sojourn.hub.waiting import Gap, Verdict, Waiting
+from sojourn.wire.hub.cursor import Cursor
 
 KEPT, DROPPED, CLOSE, BLOCK = Verdict.KEPT, Verdict.DROPPED, Verdict.CLOSE, Verdict.BLOCK
 

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Page, Present, Publish, Published
 from sojourn.hub.memory import MemoryEngine
 from sojourn.hub.rules import History
 from sojourn.testing import hub_recorder
 from sojourn.testing.hub_engine import PROMISES, BrokenPromise, EngineContract
+from sojourn.wire.hub.cursor import Cursor
 
 
 class LosesEveryTenth(MemoryEngine):

@@ -10,7 +10,6 @@ from sojourn.errors import AuthenticationError, ClientDisconnected, EngineUnavai
 from sojourn.hub.access import Asker
 from sojourn.hub.browser.files import BrowserFiles
 from sojourn.hub.commands import Commands, place_of
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.door import Refusal
 from sojourn.hub.identity import Caller, Identity
 from sojourn.hub.peer import peer_of
@@ -19,6 +18,7 @@ from sojourn.hub.socket import Socket
 from sojourn.hub.stream import Stream
 from sojourn.typing import Receive, Scope, Send
 from sojourn.wire import hub as wire
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.hub import Hub

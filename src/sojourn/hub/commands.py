@@ -9,12 +9,12 @@ import msgspec
 
 from sojourn.errors import AccessDenied, AuthenticationError, EngineUnavailable, HubFull
 from sojourn.hub.access import Action, Asker
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.dialects import wired
 from sojourn.hub.identity import Identity
 from sojourn.hub.member import Member
 from sojourn.hub.resume import UNKNOWN, Joined
 from sojourn.wire import hub as wire
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.hub import Hub

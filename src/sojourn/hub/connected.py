@@ -10,7 +10,6 @@ import msgspec
 
 from sojourn.errors import AuthenticationError, ClientDisconnected
 from sojourn.hub.commands import Commands, place_of
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.door import Term
 from sojourn.hub.identity import Caller, Identity
 from sojourn.hub.limits import Inbound
@@ -21,6 +20,7 @@ from sojourn.hub.resume import Joined
 from sojourn.scopes.work import attend
 from sojourn.typing import Message
 from sojourn.wire import hub as wire
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.hub import Hub

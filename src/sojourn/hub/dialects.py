@@ -12,10 +12,10 @@ from typing import Final, Protocol
 
 import msgspec
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Present
 from sojourn.hub.publication import Kind, Publication
 from sojourn.wire import hub as wire
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Dialect", "Events", "LineEvents", "Lines", "Payloads", "StampedPayloads", "Text", "as_json", "wired"]
 

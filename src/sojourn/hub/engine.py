@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.rules import History
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["REMEMBERED", "Engine", "Page", "Present", "Publish", "Published", "Receiver"]
 

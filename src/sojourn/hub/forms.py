@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.dialects import Dialect, Events, LineEvents, Lines, Payloads, StampedPayloads, Text
 from sojourn.hub.engine import Present
 from sojourn.hub.publication import Publication
 from sojourn.wire import hub as wire
 from sojourn.wire.deflate import DeflateParams, Deflater, DeflateSettings
+from sojourn.wire.hub.cursor import Cursor
 from sojourn.wire.websocket_frames import BINARY, TEXT, encode_frame
 
 __all__ = [

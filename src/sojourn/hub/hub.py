@@ -10,7 +10,6 @@ from sojourn.asgi.server_control import CURRENT_SERVER
 from sojourn.errors import ConfigError
 from sojourn.hub.access import Access, Action, Asker, Authorizer
 from sojourn.hub.app import HubApp
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.door import Door
 from sojourn.hub.engine import Engine, Page, Present
 from sojourn.hub.forms import Forms
@@ -30,6 +29,7 @@ from sojourn.scopes.deadline import deadline
 from sojourn.scopes.failures import tell_own_failure
 from sojourn.scopes.hubs import Hubs, met
 from sojourn.wire.deflate import DeflateSettings
+from sojourn.wire.hub.cursor import Cursor
 from sojourn.wire.websocket_frames import is_close_code
 
 __all__ = ["Hub"]

@@ -10,11 +10,11 @@ from collections import OrderedDict
 from collections.abc import Container, Sequence
 from typing import Final
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import REMEMBERED, Page, Publish, Published
 from sojourn.hub.publication import Publication
 from sojourn.hub.rings import Latest, Ring, Stream
 from sojourn.hub.rules import History
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["UNUSED", "Log"]
 

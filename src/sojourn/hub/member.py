@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.identity import Identity
 from sojourn.hub.publication import Publication
 from sojourn.hub.topic import Topic
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.forms import Form

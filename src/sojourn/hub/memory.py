@@ -10,11 +10,11 @@ from typing import Final
 
 from sojourn.clock import Clock, SystemClock
 from sojourn.errors import EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Page, Present, Publish, Published, Receiver
 from sojourn.hub.log import Log
 from sojourn.hub.roster import Roster
 from sojourn.hub.rules import History
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["MemoryEngine", "new_epoch"]
 

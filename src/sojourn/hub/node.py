@@ -15,7 +15,6 @@ from sojourn.asgi.server_control import CURRENT_SERVER
 from sojourn.clock import Clock, SystemClock
 from sojourn.errors import ClientDisconnected
 from sojourn.hub.backlog import Backlog
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine, Present
 from sojourn.hub.member import Member
 from sojourn.hub.outage import Outage
@@ -31,6 +30,7 @@ from sojourn.hub.turn import Turn
 from sojourn.scopes.failures import WORK
 from sojourn.scopes.spawn import begin
 from sojourn.scopes.work import launch
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Node"]
 

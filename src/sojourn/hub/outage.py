@@ -15,9 +15,9 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sojourn.errors import EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine, Publish
 from sojourn.hub.publication import Publication
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.member import Member

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from sojourn.errors import ConfigError
@@ -97,10 +96,3 @@ class Patterns(Generic[T]):
             self._found.clear()
         self._found[channel] = found
         return found
-
-    def __iter__(self) -> object:
-        return iter(self._all)
-
-    def first(self, test: Callable[[T], bool]) -> T | None:
-        """The first value for which a test holds."""
-        return next((value for _, value in self._all if test(value)), None)

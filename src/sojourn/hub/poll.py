@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from sojourn.asgi.control import RequestControl
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.dialects import wired
 from sojourn.hub.forms import V1_MESSAGES
 from sojourn.hub.identity import Caller, Identity
@@ -19,6 +18,7 @@ from sojourn.hub.topic import Topic
 from sojourn.scopes.work import attend
 from sojourn.typing import Receive
 from sojourn.wire import hub as wire
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.hub import Hub

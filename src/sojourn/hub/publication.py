@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sojourn.hub.cursor import Cursor
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Kind", "Publication", "payload_of"]
 

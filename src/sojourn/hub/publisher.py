@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from sojourn.errors import DeadlineExceeded, EngineUnavailable, HubFull
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Publish
 from sojourn.hub.member import Member
 from sojourn.hub.node import Node
 from sojourn.hub.publication import Publication, payload_of
 from sojourn.hub.topic import Topic
 from sojourn.scopes.deadline import deadline, remaining
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Publisher", "Receipt", "Sent", "receipt"]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final, NamedTuple
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine
 from sojourn.hub.publication import Publication
 from sojourn.hub.topic import Lost, Topic
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["PAGE", "Read", "read_history", "with_live"]
 

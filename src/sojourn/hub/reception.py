@@ -8,7 +8,6 @@ from typing import Any
 
 from sojourn.errors import ClientDisconnected, EngineUnavailable
 from sojourn.hub.codes import comes_back
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.door import Door
 from sojourn.hub.member import Member
 from sojourn.hub.node import Node
@@ -17,6 +16,7 @@ from sojourn.hub.quiet import Quiet
 from sojourn.hub.resume import Joined
 from sojourn.hub.rules import HubDrain, HubLimits, HubPing
 from sojourn.wire import hub as wire
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Reception"]
 

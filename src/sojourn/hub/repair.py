@@ -12,19 +12,19 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from sojourn.errors import EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine
 from sojourn.hub.publication import Publication
 from sojourn.hub.reading import Read, read_history, with_live
 from sojourn.hub.topic import Topic
 from sojourn.scopes.work import together
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.stats import Stats
     from sojourn.hub.topics import Topics
     from sojourn.hub.turn import Turn
 
-__all__ = ["Repair"]
+__all__ = ["Repair", "wake"]
 
 #: Seconds before history is asked again when it could not be read.
 _AGAIN: Final = 0.5
@@ -126,7 +126,7 @@ class Repair:
         self._damaged.clear()
         self._held.clear()
         if self._pausing is not None:
-            _wake(self._pausing)
+            wake(self._pausing)
 
     def _go_on(self) -> None:
         held, self._held, self._sound = self._held, [], 0
@@ -212,11 +212,12 @@ class Repair:
 
     def _pause(self) -> asyncio.Future[None]:
         self._pausing = pause = self._loop.create_future()
-        timer = self._loop.call_later(_AGAIN, _wake, pause)
+        timer = self._loop.call_later(_AGAIN, wake, pause)
         pause.add_done_callback(lambda _: timer.cancel())
         return pause
 
 
-def _wake(future: asyncio.Future[None]) -> None:
+def wake(future: asyncio.Future[None]) -> None:
+    """Let whoever waits for it go on."""
     if not future.done():
         future.set_result(None)

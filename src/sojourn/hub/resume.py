@@ -14,7 +14,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sojourn.errors import ClientDisconnected, DeadlineExceeded
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine
 from sojourn.hub.member import Member
 from sojourn.hub.publication import Publication
@@ -23,6 +22,7 @@ from sojourn.hub.topic import Late, Lost, Topic
 from sojourn.hub.topics import Topics
 from sojourn.hub.turn import Turn
 from sojourn.scopes.deadline import deadline
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.stats import Stats

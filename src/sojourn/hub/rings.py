@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ def cost_of(publication: Publication) -> int:
     return len(publication.data) + len(publication.key) + _OVERHEAD
 
 
-class Ring:
+class Ring(ABC):
     """A channel, and what is kept of it.
 
     Args:
@@ -49,24 +50,24 @@ class Ring:
         self.ttl = 0.0
         self.cost = 0
 
+    @abstractmethod
     def add(self, publication: Publication, now: float, history: History) -> None:
         """Keep a publication, and no more than the rule says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def expire(self, now: float) -> None:
         """Let go what is older than its time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evict(self) -> None:
         """Let the oldest go."""
-        raise NotImplementedError
 
+    @abstractmethod
     def after(self, since: int, limit: int) -> tuple[Sequence[Publication], bool]:
         """The publications behind a number, and whether there are more than the limit."""
-        raise NotImplementedError
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
 
 class Stream(Ring):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.publication import Publication
 from sojourn.hub.rules import Outbox
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Entry", "Gap", "Line", "Share"]
 

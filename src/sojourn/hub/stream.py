@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from sojourn.asgi.cycle import HttpCycle
 from sojourn.errors import ClientDisconnected, EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.direct import DirectMember
 from sojourn.hub.door import Term
 from sojourn.hub.forms import EVENT_CHUNKS, EVENTS, LINE_EVENT_CHUNKS, LINE_EVENTS
@@ -18,6 +17,7 @@ from sojourn.hub.pulled import PulledMember
 from sojourn.hub.resume import Joined
 from sojourn.scopes.work import attend
 from sojourn.typing import Receive, Scope, Send
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.forms import Form

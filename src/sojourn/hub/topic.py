@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.publication import Publication
 from sojourn.hub.rules import Channel
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.forms import Form

@@ -8,14 +8,14 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.errors import AccessDenied, EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Engine
 from sojourn.hub.patterns import Patterns, valid
 from sojourn.hub.publication import Publication
-from sojourn.hub.repair import Repair
+from sojourn.hub.repair import Repair, wake
 from sojourn.hub.rules import Channel
 from sojourn.hub.topic import Topic
 from sojourn.hub.turn import Turn
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.hub.stats import Stats
@@ -250,9 +250,4 @@ class Topics:
     def _wake_reaching(self) -> None:
         reaching, self._reaching = self._reaching, []
         for reached in reaching:
-            _wake(reached)
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+            wake(reached)

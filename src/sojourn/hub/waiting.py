@@ -12,11 +12,11 @@ from enum import Enum
 from typing import Final
 
 from sojourn.clock import NEVER
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.keys import key_of
 from sojourn.hub.publication import Publication
 from sojourn.hub.rules import Outbox
 from sojourn.hub.shares import Entry, Gap, Line, Share
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Gap", "Verdict", "Waiting"]
 

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Publish
 from sojourn.hub.publication import Kind
 from sojourn.hub.rules import History
 from sojourn.scopes.work import attend, together
 from sojourn.testing.hub_recorder import Node, expect
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["PUBLISHING", "Promise"]
 

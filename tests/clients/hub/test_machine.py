@@ -14,10 +14,10 @@ from sojourn.clients.hub import actions as do
 from sojourn.clients.hub.commands import Command
 from sojourn.clients.hub.events import Event, Gap, HubState, Joined, Left, Member, Message, Rejoined, Snapshot
 from sojourn.clients.hub.machine import Machine, Stage
-from sojourn.clients.hub.place import Place
 from sojourn.clients.hub.rules import ClientRules
 from sojourn.clock import NEVER, ManualClock
 from sojourn.errors import HubGone, HubRefused
+from sojourn.wire.hub.cursor import Cursor
 from tests.clients.hub.model import ModelHub, Session
 
 
@@ -37,7 +37,7 @@ class Scene:
         self.direct: list[Message] = []
         self.done: dict[int, Any] = {}
         self.other: list[Any] = []
-        self.since: dict[str, Place] = {}
+        self.since: dict[str, Cursor] = {}
         self.machine.start(self.now)
         self.apply()
 
@@ -140,7 +140,7 @@ class Scene:
     # What the application does
 
     def join(self, channel: str = "a", since: str | None = None) -> None:
-        self.machine.join(channel, None, None if since is None else Place.parse(since), self.now)
+        self.machine.join(channel, None, None if since is None else Cursor.parse(since), self.now)
         self.apply()
 
     def ask(

@@ -13,12 +13,12 @@ import pytest
 import uvloop
 
 from sojourn.errors import EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Present, Publish
 from sojourn.hub.local.engine import LocalEngine
 from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.rules import History
 from sojourn.testing.leaks import assert_no_leaks
+from sojourn.wire.hub.cursor import Cursor
 
 HISTORY = History(size=100_000, ttl=600)
 CHANNELS = ("a", "b", "c")

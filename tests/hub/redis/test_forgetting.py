@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from sojourn.errors import EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Present
 from sojourn.hub.redis.engine import RedisEngine
 from sojourn.hub.redis.keys import Keys
@@ -17,6 +16,7 @@ from sojourn.hub.redis.scripts import REMEMBER
 from sojourn.hub.redis.store import Asked, Store
 from sojourn.hub.rules import History
 from sojourn.testing.hub_recorder import Node, Recorder
+from sojourn.wire.hub.cursor import Cursor
 from tests.databases import RedisServer
 from tests.hub.redis.nodes import fresh, looking, play, running
 

@@ -11,9 +11,9 @@ from sojourn.clients.hub.commands import Command
 from sojourn.clients.hub.events import Count, Event, Member, Message, Page, Published, Roster
 from sojourn.clients.hub.inbox import Inbox
 from sojourn.clients.hub.machine import value_of
-from sojourn.clients.hub.place import Place
 from sojourn.errors import HubGone
 from sojourn.wire import hub as wire
+from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
     from sojourn.clients.hub.client import HubClient
@@ -118,7 +118,7 @@ class HubChannel:
         """
         command = Command("hist", json_of(wire.Hist(self.name, since, limit)), self.name)
         done = await self._client.ask(command, wire.Page)
-        place = Place.parse(done.pos)
+        place = Cursor.parse(done.pos)
         epoch = "" if place is None else place.epoch
         messages = [
             Message(one.ch, value_of(one.d, one.b), f"{epoch}.{one.p}" if one.p else "", one.k) for one in done.pubs

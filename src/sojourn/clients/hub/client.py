@@ -35,7 +35,6 @@ from sojourn.clients.hub.events import Ended, Gap, HubState, Message
 from sojourn.clients.hub.inbox import Inbox
 from sojourn.clients.hub.link import FAILURES, Link, Loss, open_link
 from sojourn.clients.hub.machine import Machine
-from sojourn.clients.hub.place import Place
 from sojourn.clients.hub.rules import ClientRules
 from sojourn.clock import NEVER, SystemClock
 from sojourn.errors import ConfigError, DeadlineExceeded, HubGone
@@ -43,6 +42,7 @@ from sojourn.scopes.deadline import deadline, free
 from sojourn.scopes.shielded import shielded
 from sojourn.scopes.work import attend, launch
 from sojourn.wire import hub as wire
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["HubClient", "Messages", "Token"]
 
@@ -303,7 +303,7 @@ class HubClient:
     def _enter(self, channel: str, info: Any, since: str | None) -> HubChannel:
         if self._context is None:
             raise RuntimeError("the client is not entered: use it with 'async with'")
-        place = None if since is None else Place.parse(since)
+        place = None if since is None else Cursor.parse(since)
         if since is not None and place is None:
             raise ValueError(f"no cursor: {since!r}")
         if not 0 < len(channel) < 256 or not all("!" <= letter <= "~" for letter in channel):

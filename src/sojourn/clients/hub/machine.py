@@ -37,13 +37,13 @@ from sojourn.clients.hub.comeback import Comeback
 from sojourn.clients.hub.commands import Command, Commands, Pace
 from sojourn.clients.hub.events import Ended, Event, HubState, Joined, Left, Member, Message
 from sojourn.clients.hub.membership import Membership, Phase
-from sojourn.clients.hub.place import Place
 from sojourn.clients.hub.rooms import Rooms
 from sojourn.clients.hub.rules import ClientRules
 from sojourn.clock import NEVER
 from sojourn.errors import HubGone, HubRefused
 from sojourn.policy.retry import Backoff
 from sojourn.wire import hub as wire
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Machine", "Stage", "value_of"]
 
@@ -253,7 +253,7 @@ class Machine:
 
     # What the application asks for
 
-    def join(self, channel: str, info: Any, since: Place | None, now: float) -> None:
+    def join(self, channel: str, info: Any, since: Cursor | None, now: float) -> None:
         """Join a channel, now and after each cut. It must not be joined already."""
         self.rooms.add(channel, info, since)
         self._flush(now)
@@ -478,8 +478,8 @@ def _raw(said: wire.Ok) -> Raw:
     return said.ok
 
 
-def _place(text: str) -> Place:
-    place = Place.parse(text)
+def _place(text: str) -> Cursor:
+    place = Cursor.parse(text)
     if place is None:
         raise wire.HubWireError("bad_request", f"no cursor: {text[:64]!r}")
     return place

@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Any, Final
 
 from sojourn.clients.hub.events import Event, Gap, Message, Rejoined, Snapshot
-from sojourn.clients.hub.place import Place
 from sojourn.clock import NEVER
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Membership", "Phase"]
 
@@ -61,7 +61,7 @@ class Membership:
         "tries",
     )
 
-    def __init__(self, channel: str, info: Any, since: Place | None) -> None:
+    def __init__(self, channel: str, info: Any, since: Cursor | None) -> None:
         self.channel = channel
         self.info = info
         self.since = since
@@ -73,9 +73,9 @@ class Membership:
         #: The last publication that was handed over, in the present epoch.
         self._seen = 0 if since is None else since.seq
         #: Where it goes on after something that is missing, and that was not told yet.
-        self._missing: Place | None = None
+        self._missing: Cursor | None = None
         #: Up to where it was told that something is missing.
-        self._told: Place | None = None
+        self._told: Cursor | None = None
         #: Whether the next join is afresh although something was there before: a gap.
         self._restart = False
 
@@ -95,7 +95,7 @@ class Membership:
         self._restart = self._restart or self.joined
         self.since = None
 
-    def entered(self, place: Place | None, recovered: bool | None, now: float) -> list[Event]:
+    def entered(self, place: Cursor | None, recovered: bool | None, now: float) -> list[Event]:
         """The server has let it in.
 
         Args:
@@ -127,13 +127,13 @@ class Membership:
         if seq <= self._seen:
             return events
         self._seen = seq
-        place = Place(self._epoch, seq)
+        place = Cursor(self._epoch, seq)
         if not (self.since is not None and self.since.reaches(place)):
             self.since = place
         events.append(Message(self.channel, data, str(place), key))
         return events
 
-    def gap(self, place: Place) -> list[Event]:
+    def gap(self, place: Cursor) -> list[Event]:
         """Publications are missing before the next one."""
         self._missing, self.due = None, NEVER
         if self._told is not None and self._told.reaches(place):
@@ -141,7 +141,7 @@ class Membership:
         self._pass(place)
         return [self._gap(place)]
 
-    def snapshot(self, place: Place, data: Any) -> list[Event]:
+    def snapshot(self, place: Cursor, data: Any) -> list[Event]:
         """Publications are missing, and this is what they led to."""
         self._missing, self.due = None, NEVER
         self._pass(place)
@@ -157,14 +157,14 @@ class Membership:
         self._turn_to(missing.epoch)
         return [self._gap(missing)]
 
-    def _gap(self, place: Place) -> Gap:
+    def _gap(self, place: Cursor) -> Gap:
         # Whoever hears of it loads the state anew, and so has everything up to here.
         if self.since is None or not self.since.reaches(place):
             self.since = place
         self._told = place
         return Gap(self.channel, str(place))
 
-    def _pass(self, place: Place) -> None:
+    def _pass(self, place: Cursor) -> None:
         self._turn_to(place.epoch)
         self._seen = max(self._seen, place.seq)
         if self.since is None or not self.since.reaches(place):

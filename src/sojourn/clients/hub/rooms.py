@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sojourn.clients.hub.membership import Membership, Phase
-from sojourn.clients.hub.place import Place
 from sojourn.clock import NEVER
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Rooms"]
 
@@ -38,7 +38,7 @@ class Rooms:
         """The earliest of their moments."""
         return min((membership.due for membership in self._nagging.values()), default=NEVER)
 
-    def add(self, channel: str, info: Any, since: Place | None) -> None:
+    def add(self, channel: str, info: Any, since: Cursor | None) -> None:
         """Another channel."""
         self._all[channel] = self._outside[channel] = Membership(channel, info, since)
 

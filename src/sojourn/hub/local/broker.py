@@ -8,7 +8,6 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from sojourn.errors import ConfigError
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Publish, Published
 from sojourn.hub.local.messages import (
     VERSION,
@@ -34,6 +33,7 @@ from sojourn.hub.local.messages import (
 from sojourn.hub.log import Log
 from sojourn.hub.roster import Roster
 from sojourn.hub.rules import History
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Broker", "Peer", "Refused"]
 

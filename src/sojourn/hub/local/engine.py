@@ -14,7 +14,6 @@ import msgspec
 from sojourn.asgi.server_control import CURRENT_SERVER
 from sojourn.clock import Clock, SystemClock
 from sojourn.errors import ConfigError, EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Page, Present, Publish, Published, Receiver
 from sojourn.hub.local.hosting import Host
 from sojourn.hub.local.link import Link
@@ -43,6 +42,7 @@ from sojourn.hub.memory import new_epoch
 from sojourn.hub.rules import History
 from sojourn.policy.retry import Backoff
 from sojourn.scopes.work import launch
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["LocalEngine"]
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sojourn.errors import ConfigError, EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Page, Present, Publish, Published, Receiver
 from sojourn.hub.redis import envelope
 from sojourn.hub.redis.client import connected
@@ -22,6 +21,7 @@ from sojourn.hub.redis.store import Asked, Store
 from sojourn.hub.rules import History
 from sojourn.scopes.deadline import free
 from sojourn.scopes.work import launch
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["RedisEngine"]
 

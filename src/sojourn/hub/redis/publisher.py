@@ -12,11 +12,11 @@ from collections import deque
 from typing import Any, Final
 
 from sojourn.errors import DeadlineExceeded, EngineUnavailable
-from sojourn.hub.cursor import Cursor
 from sojourn.hub.engine import Publish, Published
 from sojourn.hub.redis.envelope import tail
 from sojourn.hub.redis.keys import Keys
 from sojourn.hub.redis.store import Asked, Store
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["Publisher"]
 

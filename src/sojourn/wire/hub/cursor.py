@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["START", "Cursor"]
+__all__ = ["Cursor"]
 
-#: What stands for no place yet: resuming from it asks for everything that is kept.
-START: Final = 0
 _TEXT: Final = re.compile(r"([0-9A-Za-z_-]{1,32})\.([0-9]{1,18})")
 
 
@@ -34,6 +32,10 @@ class Cursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Cursor | None:
-        """Read what a client sent; None when it is no cursor, and then it can only be answered with a gap."""
+        """Read what the other side sent; None when it is no cursor: a hub can only answer that with a gap."""
         found = _TEXT.fullmatch(text)
         return None if found is None else cls(found[1], int(found[2]))
+
+    def reaches(self, other: Cursor | None) -> bool:
+        """Whether everything that is behind another place is behind this one, as far as numbers can say."""
+        return other is not None and self.epoch == other.epoch and self.seq >= other.seq
