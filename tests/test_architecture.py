@@ -23,7 +23,7 @@ API_REFERENCE = ROOT / "docs" / "reference" / "api.md"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "ending", "events", "config", "clock", "typing"),
     ("wire", "policy", "bus"),
-    ("net", "scopes"),
+    ("net", "scopes", "stores"),
     ("asgi", "routing"),
     ("hub", "tasks", "sessions", "guards", "clients", "sip", "observe"),
     ("server",),
@@ -50,7 +50,7 @@ CLOCK_READS = frozenset(
     "datetime.datetime.utcnow".split()
 )
 
-README_UNITS = frozenset("wire policy net scopes asgi server testing".split()) | frozenset(FLOORS[4])
+README_UNITS = frozenset("wire policy net scopes stores asgi server testing".split()) | frozenset(FLOORS[4])
 README_LINES = 60
 SOURCE_LINES = 600
 

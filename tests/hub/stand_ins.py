@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 
 from sojourn.errors import EngineUnavailable
-from sojourn.hub.engine import Page, Publish, Published, Receiver
+from sojourn.hub.engine import Page, Publish, Published, Receiver, Wanted
 from sojourn.hub.forms import V1_MESSAGES
 from sojourn.hub.hub import Hub
 from sojourn.hub.identity import Identity
@@ -82,6 +82,7 @@ class Engine(MemoryEngine):
         lagging: Whether deliveries stay on their way, until they ``arrive``.
         away: Whether it can't be reached.
         asked: Channels whose history was asked for.
+        most: Publications in a page at most.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -92,6 +93,7 @@ class Engine(MemoryEngine):
         self.lagging = False
         self.away = False
         self.asked: list[str] = []
+        self.most = 100_000
         self.on_way: deque[Publication] = deque()
 
     async def start(self, receiver: Receiver) -> None:
@@ -113,12 +115,12 @@ class Engine(MemoryEngine):
         self._reachable()
         return await super().position()
 
-    async def history(self, channel: str, since: Cursor | None, limit: int, history: History) -> Page:
-        self.asked.append(channel)
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        self.asked.extend(each.channel for each in wanted)
         if self.reading is not None:
             await self.reading()
         self._reachable()
-        page = await super().history(channel, since, limit, history)
+        page = await super().history(wanted, min(limit, self.most))
         if self.answering is not None:
             await self.answering()
         return page

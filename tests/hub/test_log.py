@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sojourn.hub.engine import REMEMBERED, Page, Publish, Published
+from sojourn.hub.engine import REMEMBERED, Page, Publish, Published, Wanted
 from sojourn.hub.log import UNUSED, Log
 from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.rules import History
@@ -29,7 +29,7 @@ def publish(
 def read(
     log: Log, channel: str, since: int | None, now: float = 0.0, *, limit: int = 100, rule: History = KEPT
 ) -> Page:
-    return log.page(channel, None if since is None else Cursor("e", since), limit, rule, now)
+    return log.page([Wanted(channel, None if since is None else Cursor("e", since), rule)], limit, now)
 
 
 def numbers(page: Page) -> list[int]:
@@ -92,9 +92,9 @@ def test_a_place_of_another_life_or_ahead_of_this_one_is_a_gap_and_gets_all(sinc
     log = Log("e")
     publish(log, "a")
     publish(log, "a")
-    page = log.page("a", since, 10, KEPT, 0.0)
+    page = log.page([Wanted("a", since, KEPT)], 10, 0.0)
     assert (numbers(page), page.gap) == ([1, 2], True)
-    assert log.page("empty", since, 10, KEPT, 0.0).gap
+    assert log.page([Wanted("empty", since, KEPT)], 10, 0.0).gap
 
 
 def test_the_latest_of_each_key_has_gaps_in_another_life_only_and_only_when_empty() -> None:
@@ -104,10 +104,10 @@ def test_the_latest_of_each_key_has_gaps_in_another_life_only_and_only_when_empt
     page = read(log, "a", 0, rule=LATEST)
     assert ([each.key for each in page.publications], numbers(page), page.gap) == (["x", "z", "w"], [3, 4, 5], False)
     assert numbers(read(log, "a", 3, rule=LATEST)) == [4, 5]
-    assert not log.page("a", Cursor("other", 9), 10, LATEST, 0.0).gap
+    assert not log.page([Wanted("a", Cursor("other", 9), LATEST)], 10, 0.0).gap
     assert not read(log, "a", 0, now=99.0, rule=LATEST).gap  # all is too old, in the same life
-    assert log.page("a", Cursor("other", 9), 10, LATEST, 99.0).gap
-    assert log.page("b", Cursor("other", 9), 10, LATEST, 99.0).gap
+    assert log.page([Wanted("a", Cursor("other", 9), LATEST)], 10, 99.0).gap
+    assert log.page([Wanted("b", Cursor("other", 9), LATEST)], 10, 99.0).gap
     assert not read(log, "b", 0, rule=LATEST).gap
 
 

@@ -8,12 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sojourn.hub.engine import Page, Present, Publish, Published
+from sojourn.hub.engine import Page, Present, Publish, Published, Wanted
 from sojourn.hub.memory import MemoryEngine
-from sojourn.hub.rules import History
 from sojourn.testing import hub_recorder
 from sojourn.testing.hub_engine import PROMISES, BrokenPromise, EngineContract
-from sojourn.wire.hub.cursor import Cursor
 
 
 class LosesEveryTenth(MemoryEngine):
@@ -29,20 +27,56 @@ class DeliversTwice(MemoryEngine):
     async def publish(self, publish: Publish) -> Published:
         done = await super().publish(publish)
         if self._receiver is not None and publish.channel in self._subscribed:
-            page = await self.history(publish.channel, None, 1000, publish.history)
+            page = await self.history([Wanted(publish.channel, None, publish.history)], 1000)
             if page.publications:
                 self._receiver.deliver(page.publications[-1])
         return done
 
 
 class SeesNoGaps(MemoryEngine):
-    async def history(self, channel: str, since: Cursor | None, limit: int, history: History) -> Page:
-        return (await super().history(channel, since, limit, history))._replace(gap=False)
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        return (await super().history(wanted, limit))._replace(lost={})
 
 
 class SeesGapsEverywhere(MemoryEngine):
-    async def history(self, channel: str, since: Cursor | None, limit: int, history: History) -> Page:
-        return (await super().history(channel, since, limit, history))._replace(gap=since is not None)
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        page = await super().history(wanted, limit)
+        return page._replace(lost={each.channel: page.position.seq for each in wanted if each.since is not None})
+
+
+class TakesThePresentForWhatIsLost(MemoryEngine):
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        page = await super().history(wanted, limit)
+        return page._replace(lost=dict.fromkeys(page.lost, self._log.seq))
+
+
+class ReadsOneAfterAnother(MemoryEngine):
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        pages = []
+        for each in wanted:
+            pages.append(await super().history([each], limit))
+            await asyncio.sleep(0)
+        place = min(page.position for page in pages)
+        found = sorted((each for page in pages for each in page.publications), key=lambda each: each.seq)
+        upto = [each for each in found if each.seq <= place.seq]
+        lost = {channel: last for page in pages for channel, last in page.lost.items()}
+        return Page(upto, place, lost, any(page.more for page in pages))
+
+
+class GivesOneChannelAfterAnother(MemoryEngine):
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        page = await super().history(wanted, limit)
+        return page._replace(publications=sorted(page.publications, key=lambda each: each.channel))
+
+
+class LimitsEachChannel(MemoryEngine):
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        return await super().history(wanted, limit * len(wanted))
+
+
+class HasOnePlaceForAll(MemoryEngine):
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        return await super().history([each._replace(since=wanted[0].since) for each in wanted], limit)
 
 
 class ForgetsIds(MemoryEngine):
@@ -89,6 +123,11 @@ BROKEN = [
     (SeesNoGaps, "another_epoch_or_a_place_ahead_is_a_gap_and_gets_all"),
     (SeesGapsEverywhere, "a_gap_is_told_exactly_when_something_is_missing"),
     (SeesGapsEverywhere, "the_latest_of_each_key_is_kept_and_has_no_gaps"),
+    (TakesThePresentForWhatIsLost, "a_gap_says_up_to_where_something_is_missing"),
+    (ReadsOneAfterAnother, "channels_that_are_read_together_are_read_at_one_moment"),
+    (GivesOneChannelAfterAnother, "channels_are_read_together_in_one_order_each_after_its_place"),
+    (LimitsEachChannel, "channels_are_read_together_in_one_order_each_after_its_place"),
+    (HasOnePlaceForAll, "channels_are_read_together_in_one_order_each_after_its_place"),
     (ForgetsIds, "what_has_an_id_is_published_once"),
     (HearsForever, "only_what_is_subscribed_is_delivered"),
     (KeepsMembers, "who_is_present_is_seen_from_all_nodes"),

@@ -6,8 +6,9 @@ The contract. ``sojourn.testing.hub_engine`` tests any engine for it:
    channel, so that a hole is seen.
 2. What is published to a channel after ``subscribe`` has returned is delivered, or ``lost`` says that something may be
    missing. Never neither. A node gets publications in the order of their numbers, over all its channels.
-3. A page of history has a gap exactly when something after ``since`` is missing from it, as long as the engine
-   remembers the channel; and when the epoch is another one.
+3. A page of history is read from all its channels in one step. It says that something of a channel was lost exactly
+   when something after ``since`` is missing, as long as the engine remembers the channel, and when the epoch is another
+   one; and up to which number.
 4. What was published with an ``id`` is not published again within ``REMEMBERED`` seconds: the first one's number is
    given.
 5. Everything is delivered in the hub's loop, and nothing of the receiver's raises.
@@ -22,7 +23,7 @@ from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.rules import History
 from sojourn.wire.hub.cursor import Cursor
 
-__all__ = ["REMEMBERED", "Engine", "Page", "Present", "Publish", "Published", "Receiver"]
+__all__ = ["REMEMBERED", "Engine", "Page", "Present", "Publish", "Published", "Receiver", "Wanted"]
 
 #: Seconds for which the id of a publication is remembered at least.
 REMEMBERED: Final = 120.0
@@ -60,21 +61,41 @@ class Published(NamedTuple):
     repeated: bool = False
 
 
-class Page(NamedTuple):
-    """A part of a channel's history.
+class Wanted(NamedTuple):
+    """What is to be read of a channel.
 
     Attributes:
-        publications: In order.
-        position: The engine's place when this was read: all of the channel up to it is here. With ``more``, the place
-            of the last of these.
-        gap: Whether something between ``since`` and the first of these is missing.
+        channel: Which.
+        since: What came after this place; None: all that is kept, and nothing of it counts as lost.
+        history: The rule of the channel.
+    """
+
+    channel: str
+    since: Cursor | None
+    history: History
+
+
+class Page(NamedTuple):
+    """A part of the history of one or several channels, as it was at one moment.
+
+    Attributes:
+        publications: In the order of their numbers, over all the channels.
+        position: The engine's place when this was read: all of the channels up to it is here, or lost. With ``more``,
+            the place of the last of these.
+        lost: The channels of which something after ``since`` is missing, and can't be had any more; each with the
+            number of the last that is, which may be beyond the position when there is more.
         more: Whether there are more behind these.
     """
 
     publications: Sequence[Publication]
     position: Cursor
-    gap: bool = False
+    lost: Mapping[str, int]
     more: bool = False
+
+    @property
+    def gap(self) -> bool:
+        """Whether something is missing."""
+        return bool(self.lost)
 
 
 class Present(NamedTuple):
@@ -140,8 +161,11 @@ class Engine(Protocol):
     async def position(self) -> Cursor:
         """The present place of the whole."""
 
-    async def history(self, channel: str, since: Cursor | None, limit: int, history: History) -> Page:
-        """What is kept of a channel after ``since``, oldest first; None: all that is kept, and no gap."""
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        """What is kept of some channels, each after its place, read in one step: the oldest of all, up to the limit.
+
+        At least one is given when there is one. Who wants more asks again, from the position.
+        """
 
     async def tell(self, data: bytes) -> None:
         """Say something to all other nodes, best effort."""

@@ -11,7 +11,7 @@ from sojourn.errors import ConfigError
 from sojourn.hub.access import Access, Action, Asker, Authorizer
 from sojourn.hub.app import HubApp
 from sojourn.hub.door import Door
-from sojourn.hub.engine import Engine, Page, Present
+from sojourn.hub.engine import Engine, Page, Present, Wanted
 from sojourn.hub.forms import Forms
 from sojourn.hub.identity import Authenticator
 from sojourn.hub.memory import MemoryEngine
@@ -355,7 +355,7 @@ class Hub:
         cursor = Cursor.parse(since) if isinstance(since, str) else since
         if cursor is None and since is not None:
             raise ValueError(f"no place in a stream: {since!r}")
-        return await self.engine.history(channel, cursor, limit, rule.history)
+        return await self.engine.history([Wanted(channel, cursor, rule.history)], limit)
 
     async def presence(self, channel: str, limit: int = 1000) -> Sequence[Present]:
         """Who is in a channel, on all nodes; nobody when its rule has no presence.

@@ -6,11 +6,14 @@ all (``forgotten_to``). Whoever resumes from before a watermark is told of a gap
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Container, Sequence
+from itertools import islice
+from operator import attrgetter
 from typing import Final
 
-from sojourn.hub.engine import REMEMBERED, Page, Publish, Published
+from sojourn.hub.engine import REMEMBERED, Page, Publish, Published, Wanted
 from sojourn.hub.publication import Publication
 from sojourn.hub.rings import Latest, Ring, Stream
 from sojourn.hub.rules import History
@@ -22,6 +25,7 @@ __all__ = ["UNUSED", "Log"]
 UNUSED: Final = 3600.0
 #: Channels that one sweep looks at.
 _STEP: Final = 1000
+_SEQ: Final = attrgetter("seq")
 
 
 class Log:
@@ -44,9 +48,9 @@ class Log:
         >>> log, kept = Log("k3f9"), History(size=2)
         >>> for text in (b"a", b"b", b"c"):
         ...     _ = log.publish(Publish("chat:1", Kind.TEXT, text, kept), now=0.0)
-        >>> page = log.page("chat:1", Cursor("k3f9", 0), 10, kept, now=1.0)
-        >>> [publication.data for publication in page.publications], page.gap
-        ([b'b', b'c'], True)
+        >>> page = log.page([Wanted("chat:1", Cursor("k3f9", 0), kept)], 10, now=1.0)
+        >>> [publication.data for publication in page.publications], page.lost
+        ([b'b', b'c'], {'chat:1': 1})
     """
 
     def __init__(
@@ -104,36 +108,47 @@ class Log:
             self._shrink()
         return publication
 
-    def page(self, channel: str, since: Cursor | None, limit: int, history: History, now: float) -> Page:
-        """What is kept of a channel after a place.
+    def page(self, wanted: Sequence[Wanted], limit: int, now: float) -> Page:
+        """What is kept of some channels, each after its place.
 
         Args:
-            channel: Which.
-            since: The place; None for all that is kept.
+            wanted: Which, from where on; the rule counts for a channel that is not known.
             limit: Publications at most; at least one is given when there is one.
-            history: The rule of the channel, for one that is not known.
             now: The present moment.
         """
-        known = since is not None and since.epoch == self.epoch and since.seq <= self.seq
-        start = since.seq if since is not None and known else 0
-        ring = self._rings.get(channel)
-        publications: Sequence[Publication] = ()
-        more = False
-        if ring is None:
-            latest, evicted_to = history.mode == "latest", self.forgotten_to
-        else:
-            self._rings.move_to_end(channel)
-            ring.used = now
-            self._expire(channel, ring, now)
-            latest, evicted_to = ring.mode == "latest", ring.evicted_to
-            publications, more = ring.after(start, max(limit, 1))
-        if since is None:
-            gap = False
-        elif known:
-            gap = not latest and evicted_to > start
-        else:  # of another life, or ahead of this one: what came after it is not known
-            gap = not latest or not publications
-        return Page(publications, publications[-1].cursor if more else self.position, gap, more)
+        limit = max(limit, 1)
+        found: list[Publication] = []
+        bound: int | None = None  # nothing behind it can be among the first
+        lost: dict[str, int] = {}
+        for channel, since, history in wanted:
+            known = since is not None and since.epoch == self.epoch and since.seq <= self.seq
+            start = since.seq if since is not None and known else 0
+            ring = self._rings.get(channel)
+            if ring is None:
+                empty, latest, evicted_to = True, history.mode == "latest", self.forgotten_to
+            else:
+                self._rings.move_to_end(channel)
+                ring.used = now
+                self._expire(channel, ring, now)
+                empty, latest, evicted_to = not len(ring), ring.mode == "latest", ring.evicted_to
+                some = list(islice(ring.after(start), limit + 1))
+                if bound is not None:
+                    del some[bisect_right(some, bound, key=_SEQ) :]
+                found += some
+                if len(found) > 2 * limit:
+                    found.sort(key=_SEQ)
+                    del found[limit + 1 :]
+                    bound = found[-1].seq
+            if since is None:
+                continue
+            # Of another life, or ahead of this one: what came after it is not known.
+            missing = not latest and evicted_to > start if known else not latest or empty
+            if missing:
+                lost[channel] = evicted_to
+        found.sort(key=_SEQ)
+        more = len(found) > limit
+        del found[limit:]
+        return Page(found, found[-1].cursor if more else self.position, lost, more)
 
     def sweep(self, now: float, used: Container[str] = ()) -> None:
         """Let go what nobody asks for: call it about once a second.

@@ -10,10 +10,9 @@ from typing import Final
 
 from sojourn.clock import Clock, SystemClock
 from sojourn.errors import EngineUnavailable
-from sojourn.hub.engine import Page, Present, Publish, Published, Receiver
+from sojourn.hub.engine import Page, Present, Publish, Published, Receiver, Wanted
 from sojourn.hub.log import Log
 from sojourn.hub.roster import Roster
-from sojourn.hub.rules import History
 from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["MemoryEngine", "new_epoch"]
@@ -104,10 +103,10 @@ class MemoryEngine:
         self._running()
         return self._log.position
 
-    async def history(self, channel: str, since: Cursor | None, limit: int, history: History) -> Page:
-        """What is kept of a channel after ``since``."""
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        """What is kept of some channels, each after its place."""
         self._running()
-        return self._log.page(channel, since, limit, history, self._clock.monotonic())
+        return self._log.page(wanted, limit, self._clock.monotonic())
 
     async def tell(self, data: bytes) -> None:
         """Nobody is there to be told."""

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from sojourn.errors import EngineUnavailable
 from sojourn.hub.engine import Engine
 from sojourn.hub.publication import Publication
-from sojourn.hub.reading import Read, read_history, with_live
+from sojourn.hub.reading import Read, read_history, settled
 from sojourn.hub.topic import Topic
-from sojourn.scopes.work import together
 from sojourn.wire.hub.cursor import Cursor
 
 if TYPE_CHECKING:
@@ -30,9 +28,8 @@ __all__ = ["Repair", "wake"]
 _AGAIN: Final = 0.5
 #: Publications that are held meanwhile; with more the node is behind anyway, and reads them instead.
 _HELD: Final = 10_000
-#: Channels that are read at the same time.
-_AT_ONCE: Final = 64
-_SEQ: Final = attrgetter("seq")
+#: Channels that are read in one step; it holds up whoever has the store, and all who want something of it.
+TOGETHER: Final = 256
 
 #: A topic, the place to tell, its state if there is one, and the place up to which something may be missing.
 Tell = Callable[[Topic, Cursor, Publication | None, Cursor], None]
@@ -64,11 +61,11 @@ class Repair:
         self._all = False
         #: Changes with each damage: what was read before it does not count.
         self._version = 0
-        #: How many were held before the last damage: what came behind them is complete.
-        self._sound = 0
         self._pausing: asyncio.Future[None] | None = None
         self._held: list[Publication] = []
         self._overflow = False
+        #: The place that is to be held before the repair goes on.
+        self._awaited: Cursor | None = None
         self.running = False
         self.gap: Tell = lambda topic, cursor, state, last: None
         self.snapshot: Callable[[Topic], Awaitable[Publication | None]]
@@ -77,9 +74,9 @@ class Repair:
     def damage(self, topics: Iterable[Topic], *, all_of_it: bool = False) -> bool:
         """Something of these may be missing. Returns whether :meth:`run` is to be begun."""
         self._version += 1
-        self._sound = len(self._held)
         self._damaged.update(dict.fromkeys(topics))
         self._all = self._all or all_of_it
+        self._awaits_no_more()
         begins, self.running = not self.running, True
         return begins
 
@@ -89,6 +86,8 @@ class Repair:
             self._held.append(publication)
         else:
             self._overflow = True
+        if self._awaited is not None and (self._overflow or publication.cursor.reaches(self._awaited)):
+            self._awaits_no_more()
 
     @property
     def newest(self) -> Publication | None:
@@ -105,20 +104,27 @@ class Repair:
     async def _run(self) -> None:
         while self._damaged:
             version = self._version
-            damaged = [topic for topic in self._damaged if self._topics.get(topic.channel) is topic]
-            found = await self._read(damaged)
-            if found is None:
+            # Where the stream is broken as a whole nothing says of any channel what of it is still on its way.
+            damaged = self._topics.all() if self._all else list(self._damaged)
+            damaged = [topic for topic in damaged if self._topics.get(topic.channel) is topic]
+            if not damaged:
+                self._damaged.clear()
+                continue
+            read = await self._read(damaged)
+            if read is None:
                 await asyncio.wait((self._pause(),))
                 continue
-            if len({each.position.epoch for each in found.values()}) > 1:
-                continue  # the store has forgotten in between
-            self._fill(found)
+            place, found = read
+            await self._reached(place, found)
+            cut = self._cut(place)
+            self._settle(found, cut)
             states = {topic: await self.snapshot(topic) for topic, each in found.items() if each.gap}
-            if version != self._version:
+            if version != self._version or self._opened(found, cut):
                 continue  # more was lost by now, and all is given in one order
             self._damaged.clear()
-            here = {topic: each for topic, each in found.items() if self._topics.get(topic.channel) is topic}
-            self._give(here, states)
+            self._give(
+                {topic: each for topic, each in found.items() if self._topics.get(topic.channel) is topic}, states, cut
+            )
 
     def stop(self) -> None:
         """Nothing is repaired any more."""
@@ -129,7 +135,7 @@ class Repair:
             wake(self._pausing)
 
     def _go_on(self) -> None:
-        held, self._held, self._sound = self._held, [], 0
+        held, self._held = self._held, []
         again, self._overflow = self._overflow, False
         self.running = self._all = False
         epoch = self._topics.epoch
@@ -142,52 +148,77 @@ class Repair:
         if again:
             self._topics.lost(None)
 
-    async def _read(self, damaged: list[Topic]) -> dict[Topic, Read] | None:
-        """Read the histories; None when that has to be tried again."""
-        found: dict[Topic, Read] = {}
+    async def _read(self, damaged: list[Topic]) -> tuple[Cursor, dict[Topic, Read]] | None:
+        """Read the histories, and the place up to which all of them were; None when that has to be tried again."""
+        place, found, at = Cursor("", 0), dict[Topic, Read](), 0
         try:
-            for at in range(0, len(damaged), _AT_ONCE):
-                some = damaged[at : at + _AT_ONCE]
-                reads = [read_history(self._engine, topic, Cursor(topic.epoch, topic.seq)) for topic in some]
-                found.update(zip(some, await together(reads, "hub repair"), strict=True))
+            while at < len(damaged):
+                some = damaged[at : at + TOGETHER]
+                position, read = await read_history(
+                    self._engine, {topic: Cursor(topic.epoch, topic.seq) for topic in some}
+                )
+                if at and position.epoch != place.epoch:
+                    found, at = {}, 0  # the store has forgotten in between
+                    continue
+                place = position if not at else place
+                found.update(read)
+                at += TOGETHER
         except EngineUnavailable:
             return None
         self._stats.repositioned += len(found)
-        return found
+        return place, found
 
-    def _fill(self, found: dict[Topic, Read]) -> None:
-        """What has gone from history while others were read is no gap when it is held."""
-        cut = min((each.position for each in found.values()), key=_SEQ, default=None)
-        held = self._held[self._sound :]
-        if cut is None or not held or held[-1].epoch != cut.epoch or held[-1].seq < cut.seq:
-            return
-        came: dict[str, list[Publication]] = {}
-        for publication in held:
-            came.setdefault(publication.channel, []).append(publication)
+    async def _reached(self, place: Cursor, found: dict[Topic, Read]) -> None:
+        """What was evicted when others had been read is on its way, and tells what else is missing: wait for it."""
+        evicted = place._replace(seq=max(each.lost or 0 for each in found.values()))
+        if not place.reaches(evicted) and (self.newest is None or not self.newest.cursor.reaches(evicted)):
+            self._awaited = evicted
+            await asyncio.wait((self._pause(),))
+            self._awaited = None
+
+    def _awaits_no_more(self) -> None:
+        if self._awaited is not None and self._pausing is not None:
+            wake(self._pausing)
+
+    def _cut(self, place: Cursor) -> Cursor:
+        """Up to where everything is given: it was read in all channels."""
+        if self._all:
+            return place
+        # The live stream goes on: what it has not reached yet comes by itself, in all channels.
+        topics = self._topics
+        reached = [each.seq for each in self._held if each.epoch == place.epoch]
+        reached += [topics.place] if topics.epoch == place.epoch else []
+        return Cursor(place.epoch, min(place.seq, max(reached, default=place.seq)))
+
+    def _opened(self, found: dict[Topic, Read], cut: Cursor) -> bool:
+        """Whether a channel has come, and what of it is before the cut may be still on its way."""
+        new = (each for each in self._topics.all() if each not in found) if self._all else ()
+        return any(not Cursor(each.epoch, each.seq).reaches(cut) for each in new)
+
+    def _settle(self, found: dict[Topic, Read], cut: Cursor) -> None:
+        """What has gone from history is no gap when it is held."""
+        held: dict[str, list[Publication]] = {}
+        for publication in self._held:
+            held.setdefault(publication.channel, []).append(publication)
         for topic, each in found.items():
             if each.gap:
-                found[topic] = with_live(each, Cursor(topic.epoch, topic.seq), came.get(topic.channel, ()))
+                here = topic.epoch == cut.epoch
+                since = Cursor(cut.epoch, topic.seq if here else 0)
+                made = settled(each, since, held.get(topic.channel, ()), cut, flows=not self._all)
+                # In another life of the store it is a gap in any case.
+                found[topic] = made if here or made.gap else made._replace(lost=0)
 
-    def _give(self, found: dict[Topic, Read], states: dict[Topic, Publication | None]) -> None:
-        """Everything up to the lowest of the places to which was read, in the order of its numbers."""
-        if not found:
-            return
+    def _give(self, found: dict[Topic, Read], states: dict[Topic, Publication | None], cut: Cursor) -> None:
+        """Everything up to the cut, in the order of its numbers."""
         topics = self._topics
-        cut = min((each.position for each in found.values()), key=_SEQ)
-        if not self._all:
-            # The live stream goes on: what it has not reached yet comes by itself, in all channels.
-            reached = [each.seq for each in self._held if each.epoch == cut.epoch]
-            reached += [topics.place] if topics.epoch == cut.epoch else []
-            cut = Cursor(cut.epoch, min(cut.seq, max(reached, default=cut.seq)))
         place = Cursor(cut.epoch, min(cut.seq, topics.place) if topics.epoch == cut.epoch else 0)
         self._turn.flush()
         given = self._others(found, cut)
         for topic, each in found.items():
             state = states.get(topic)
-            if each.gap:
+            if each.lost is not None:
                 # Before anything else, and without a place beyond: who is cut off in between must hear of it again.
-                last = min(each.start, cut.seq) if each.publications else cut.seq
-                self.gap(topic, place, state, Cursor(cut.epoch, last))
+                self.gap(topic, place, state, Cursor(cut.epoch, min(each.lost, cut.seq)))
             if state is None:  # else it was made after all that was read
                 given.extend((p.seq, topic, p) for p in each.publications if p.seq <= cut.seq)
         for _, topic, publication in sorted(given, key=lambda item: item[0]):

@@ -1,23 +1,22 @@
 """Joining channels without missing anything: read what was missed while what comes meanwhile is kept apart, then merge.
 
 The order is what makes it exact. The channel is subscribed first, so whatever is published from then on comes to this
-node; then history is read, to a place that each page names; then everything up to the lowest of those places is given
-from the pages, and everything behind it from what came live. Each in the order of its number, over all channels that
-are joined together, so that one number tells how far the member has come in all of them.
+node; then history is read, of all channels in one step, to a place that the page names; then everything up to that
+place is given from the page, and everything behind it from what came live. Each in the order of its number, over all
+channels that are joined together, so that one number tells how far the member has come in all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sojourn.errors import ClientDisconnected, DeadlineExceeded
 from sojourn.hub.engine import Engine
 from sojourn.hub.member import Member
 from sojourn.hub.publication import Publication
-from sojourn.hub.reading import Read, read_history, with_live
+from sojourn.hub.reading import Read, read_history, settled
 from sojourn.hub.topic import Late, Lost, Topic
 from sojourn.hub.topics import Topics
 from sojourn.hub.turn import Turn
@@ -33,7 +32,6 @@ __all__ = ["UNKNOWN", "Joined", "Joins"]
 UNKNOWN: Final = Cursor("", 0)
 #: Bytes of missed publications that are handed to a member before it is looked whether it takes them.
 _PIECE: Final = 64 * 1024
-_SEQ: Final = attrgetter("seq")
 
 Snapshot = Callable[[Topic], Awaitable[Publication | None]]
 _Item = Publication | Lost
@@ -118,13 +116,12 @@ class Joins:
         self, member: Member, topics: Mapping[Topic, Cursor | None], tell: Callable[[list[Joined]], None]
     ) -> list[Joined]:
         began = {topic: topic.epoch for topic in topics}
-        read = await self._read_all(topics)
+        cut, read = await self._read_all(topics)
         self._turn.flush()
-        cut = min((found.position for found in read.values()), key=_SEQ, default=None)
-        reached = cut is not None and self._topics.reaches(cut)
         for topic, found in read.items():
-            if found.gap and reached:
-                read[topic] = with_live(found, topics[topic], topic.catching[member])
+            since = topics[topic]
+            if found.gap and since is not None and cut is not None and cut.reaches(since):
+                read[topic] = settled(found, since, topic.catching[member], cut)
         joined: list[Joined] = []
         for topic, since in topics.items():
             joined.append(self._joined(topic, since, read.get(topic), cut))
@@ -161,7 +158,7 @@ class Joins:
                 states.append((topic, state))
                 if state is not None:
                     continue  # it was made after all that was read
-            items.extend(each for each in found.publications if each.seq <= cut.seq)
+            items.extend(found.publications)
         # What is missing is told before anything else, and no place beyond it before all of that was: who is cut off in
         # between must hear of it again. 0 is no place, the client keeps the one it has from before the store forgot.
         first = max(0, min((each.cursor.seq - 1 for each in items), default=cut.seq))
@@ -185,7 +182,8 @@ class Joins:
             return Joined(topic, since, True, since)
         if since.epoch == has.epoch and since.seq <= has.seq:
             return Joined(topic, since, not found.gap, has)  # it keeps its own place until it has what follows
-        return Joined(topic, Cursor(has.epoch, min(found.start, has.seq)), not found.gap, has)
+        start = found.publications[0].prev if found.publications else has.seq
+        return Joined(topic, Cursor(has.epoch, start), not found.gap, has)
 
     def _stale(self, member: Member, joined: Joined, began: str) -> frozenset[str]:
         """Epochs that are over for a member, though what came of them meanwhile waits for it, or is still to come."""
@@ -209,22 +207,14 @@ class Joins:
                     missed.append(item)
         return missed
 
-    async def _read_all(self, topics: Mapping[Topic, Cursor | None]) -> dict[Topic, Read]:
-        """Read what was missed. All of it or nothing: then one place says how far the member has come in all channels.
-
-        It is read again where the store has forgotten meanwhile, so that all places are of one life of it.
-        """
-        read: dict[Topic, Read] = {}
+    async def _read_all(self, topics: Mapping[Topic, Cursor | None]) -> tuple[Cursor | None, dict[Topic, Read]]:
+        """Read what was missed, and the place up to which. All of it or nothing: then one place is that of all."""
         if all(self._is_there(topic, since) for topic, since in topics.items()):
-            return read
-        wanted = [topic for topic, since in topics.items() if since is not None or not self._is_there(topic, since)]
-        behind = wanted
-        while behind:
-            for topic in behind:
-                read[topic] = await read_history(self._engine, topic, topics[topic])
-            epoch = read[behind[-1]].position.epoch
-            behind = [topic for topic in wanted if read[topic].position.epoch != epoch]
-        return read
+            return None, {}
+        return await read_history(
+            self._engine,
+            {t: since for t, since in topics.items() if since is not None or not self._is_there(t, since)},
+        )
 
     def _is_there(self, topic: Topic, since: Cursor | None) -> bool:
         """Whether nothing has to be read: most who come back were away for a moment only."""

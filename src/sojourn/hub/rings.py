@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 from itertools import islice
 from operator import attrgetter
 from typing import Final, Literal
@@ -63,8 +63,8 @@ class Ring(ABC):
         """Let the oldest go."""
 
     @abstractmethod
-    def after(self, since: int, limit: int) -> tuple[Sequence[Publication], bool]:
-        """The publications behind a number, and whether there are more than the limit."""
+    def after(self, since: int) -> Iterator[Publication]:
+        """The publications behind a number, in order; to be read before anything changes."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -107,10 +107,9 @@ class Stream(Ring):
         self.evicted_to = publication.seq
         self.cost -= cost_of(publication)
 
-    def after(self, since: int, limit: int) -> tuple[Sequence[Publication], bool]:
+    def after(self, since: int) -> Iterator[Publication]:
         kept = self._kept
-        start = bisect_right(kept, since, key=_SEQ) if since else 0
-        return list(islice(kept, start, start + limit)), len(kept) - start > limit
+        return islice(kept, bisect_right(kept, since, key=_SEQ) if since else 0, None)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -150,9 +149,8 @@ class Latest(Ring):
         self.evicted_to = max(self.evicted_to, publication.seq)
         self.cost -= cost_of(publication)
 
-    def after(self, since: int, limit: int) -> tuple[Sequence[Publication], bool]:
-        found = [publication for publication, _ in self._kept.values() if publication.seq > since]
-        return found[:limit], len(found) > limit
+    def after(self, since: int) -> Iterator[Publication]:
+        return (publication for publication, _ in self._kept.values() if publication.seq > since)
 
     def __len__(self) -> int:
         return len(self._kept)

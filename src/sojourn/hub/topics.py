@@ -98,10 +98,6 @@ class Topics:
             return Cursor(topic.epoch, self.place)
         return Cursor(topic.epoch, topic.seq)
 
-    def reaches(self, place: Cursor) -> bool:
-        """Whether everything up to a place has come."""
-        return not self.repairs.running and self.epoch == place.epoch and self.place >= place.seq
-
     def newest(self, topic: Topic) -> Cursor:
         """The place of whoever joins from now on."""
         held, covered = self.repairs.newest, self.covered(topic)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from sojourn.errors import ConfigError, DeadlineExceeded, SessionStoreUnavailable
+from sojourn.errors import DeadlineExceeded, SessionStoreUnavailable
 from sojourn.scopes.budget import budget
 from sojourn.sessions import scripts
 from sojourn.sessions.store import Watcher
 from sojourn.sessions.stored import GRACE, Draft, Revocation, Saved, Stored
+from sojourn.stores.redis import Scripts, connected, failures
 
 __all__ = ["RedisSessions"]
 
@@ -52,9 +52,8 @@ class RedisSessions:
 
     def __init__(self, redis: Any, *, prefix: str = "{sojourn:session}:") -> None:
         self._url = redis if isinstance(redis, str) else ""
-        self._client = _connect(redis) if self._url else redis
         self._prefix = prefix
-        self._known: set[str] = set()
+        self._connect(redis)
 
     async def load(self, key: str) -> Stored | None:
         """See SessionStore."""
@@ -79,7 +78,7 @@ class RedisSessions:
 
     async def touch(self, keys: Collection[str]) -> set[str]:
         """See SessionStore."""
-        return {_text(key) for key in await self._run(scripts.TOUCH, *keys)}
+        return {key.decode() for key in await self._run(scripts.TOUCH, *keys)}
 
     async def revoke(self, revocation: Revocation) -> None:
         """See SessionStore."""
@@ -98,7 +97,7 @@ class RedisSessions:
                 await self._listen(pubsub, watcher)
             except DeadlineExceeded:
                 watcher.away()
-            except _errors():
+            except failures():
                 watcher.away()
             finally:
                 await pubsub.aclose()
@@ -108,8 +107,13 @@ class RedisSessions:
     async def aclose(self) -> None:
         """See SessionStore. Closes only connections that it opened itself."""
         if self._url:
-            client, self._client = self._client, _connect(self._url)
+            client = self._client
+            self._connect(self._url)
             await client.aclose()
+
+    def _connect(self, redis: Any) -> None:
+        self._client, _ = connected(redis, "sessions in Redis need", _CONNECTIONS)
+        self._scripts = Scripts(self._client)
 
     async def _listen(self, pubsub: Any, watcher: Watcher) -> None:
         """Until something is wrong with the subscription."""
@@ -134,25 +138,14 @@ class RedisSessions:
     async def _run(self, script: str, *values: Any) -> Any:
         try:
             async with budget(BUDGET, default=SECONDS):
-                return await self._evaluate(script, values)
+                # This key names the slot; others of a session are made from the prefix, so they are in the same.
+                return await self._scripts.run(script, (self._prefix + "epoch",), self._prefix, *values)
         except DeadlineExceeded as error:
             if error.deadline != BUDGET:
                 raise
             raise SessionStoreUnavailable(f"Redis has not answered in {error.seconds:g} s") from error
-        except _errors() as error:
+        except failures() as error:
             raise SessionStoreUnavailable(f"{type(error).__name__}: {error}") from error
-
-    async def _evaluate(self, script: str, values: tuple[Any, ...]) -> Any:
-        # The one key names the slot; the others of a session's are made from the prefix, so they are in the same.
-        key = self._prefix + "epoch"
-        if script in self._known:
-            try:
-                return await self._client.evalsha(_sha1(script), 1, key, self._prefix, *values)
-            except _missing():
-                pass  # Redis was restarted, or is another one now: the whole script brings it back
-        answer = await self._client.eval(script, 1, key, self._prefix, *values)
-        self._known.add(script)
-        return answer
 
 
 def _revocation(data: Any) -> Revocation | None:
@@ -163,50 +156,10 @@ def _revocation(data: Any) -> Revocation | None:
         return None
 
 
-def _text(value: Any) -> str:
-    """As text, whether or not the client decodes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _stored(row: Any) -> Stored:
     key, user, data, version, created, left, read_only = row
-    content = data if isinstance(data, bytes) else data.encode()
-    return Stored(_text(key), _text(user), content, int(version), float(created), float(left), _text(read_only) == "1")
+    return Stored(key.decode(), user.decode(), data, int(version), float(created), float(left), read_only == b"1")
 
 
 def _saved(answer: Any) -> Saved:
     return Saved(bool(answer[0]), _stored(answer[1])) if answer else Saved(False, None)
-
-
-def _connect(url: str) -> Any:
-    try:
-        from redis.asyncio import BlockingConnectionPool, Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-    except ImportError as error:
-        raise ConfigError("sessions in Redis need the package redis: install sojourn[redis]") from error
-    try:
-        # A change that was sent may have been made: it is not sent again.
-        pool = BlockingConnectionPool.from_url(
-            url, max_connections=_CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0)
-        )
-    except ValueError as error:
-        raise ConfigError(f"no URL of a Redis: {error}") from error
-    return Redis.from_pool(pool)
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What a Redis that is away or wrong is known by."""
-    from redis.exceptions import RedisError
-
-    return (RedisError, OSError)
-
-
-def _missing() -> type[Exception]:
-    from redis.exceptions import NoScriptError
-
-    return NoScriptError
-
-
-def _sha1(text: str) -> str:
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

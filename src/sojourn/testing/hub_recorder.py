@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from sojourn.clock import SystemClock
-from sojourn.hub.engine import Engine, Page, Present, Publish, Published
+from sojourn.hub.engine import Engine, Page, Present, Publish, Published, Wanted
 from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.rules import History
+from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["BrokenPromise", "Node", "Recorder", "expect"]
 
@@ -157,4 +158,8 @@ class Node:
 
     async def all(self, channel: str, rule: History | None = None) -> Page:
         """All that is kept of a channel."""
-        return await self.engine.history(channel, None, 1000, rule or History(size=100, ttl=60))
+        return await self.read(channel, None, 1000, rule or History(size=100, ttl=60))
+
+    async def read(self, channel: str, since: Cursor | None, limit: int, rule: History) -> Page:
+        """What is kept of one channel after a place."""
+        return await self.engine.history([Wanted(channel, since, rule)], limit)

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from sojourn.errors import EngineUnavailable
-from sojourn.hub.engine import Present, Publish
+from sojourn.hub.engine import Present, Publish, Wanted
 from sojourn.hub.local.engine import LocalEngine
 from sojourn.hub.publication import Kind, Publication
 from sojourn.hub.rules import History
@@ -84,7 +84,7 @@ class Reader:
     async def _repair(self, channel: str) -> None:
         while channel in self.held:
             try:
-                page = await self.engine.history(channel, self.places[channel], 50, HISTORY)
+                page = await self.engine.history([Wanted(channel, self.places[channel], HISTORY)], 50)
             except EngineUnavailable:
                 await asyncio.sleep(0.005)
                 continue

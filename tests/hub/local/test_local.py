@@ -86,7 +86,7 @@ def test_the_first_process_is_the_broker_and_when_it_ends_another_is(path: str) 
         await second.seen.until(lambda: second.seen.losses == [None], "not told of the loss")
         assert [error is None for error in second.seen.outages] == [False, True]
         assert second.engine.hosting
-        page = await second.engine.history("c", since, 10, HISTORY)
+        page = await second.read("c", since, 10, HISTORY)
         assert page.gap  # another life
         assert await second.engine.present("c", 10) == [Present("m", "ada")]  # told anew
         await second.publish("c", b"after")
@@ -211,7 +211,7 @@ def test_a_publication_that_is_too_long_is_refused_and_harms_nothing(path: str) 
             await node.publish("c", bytes(3 * 1024 * 1024))
         pages, since = [], None
         while True:
-            page = await node.engine.history("c", since, 100, HISTORY)
+            page = await node.read("c", since, 100, HISTORY)
             pages.append(len(page.publications))
             since = page.position
             if not page.more:

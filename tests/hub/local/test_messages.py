@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.hub.engine import Present
-from sojourn.hub.local.messages import Enter, Frames, News, Put, Read, Tell, frame, from_broker, from_worker
+from sojourn.hub.local.messages import Enter, Frames, Kept, News, Put, Read, Tell, frame, from_broker, from_worker
 from sojourn.hub.publication import Kind, Publication
 
 
@@ -34,8 +34,7 @@ def test_a_message_that_would_be_too_long_is_refused_before_it_comes() -> None:
     "message",
     [
         Put(channel="c", kind=Kind.BINARY, data=b"\0", size=1, ttl=2.0, mode="latest", key="k", id="i"),
-        Read(channel="c", since=("e", 1), limit=3, size=1, ttl=2.0, mode="stream"),
-        Read(channel="c", since=None, limit=3, size=1, ttl=2.0, mode="stream"),
+        Read(wanted=[Kept("c", ("e", 1), 1, 2.0, "stream"), Kept("d", None, 3, 4.0, "latest")], limit=3),
         Enter(channel="c", members=[Present("m", "u", "suspect", {"a": [1]})], ttl=1.5),
         Tell(data=b"word"),
     ],

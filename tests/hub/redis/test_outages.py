@@ -49,7 +49,7 @@ def test_a_peer_that_has_vanished_is_found_by_a_ping_without_answer(redis_server
             silence.remove()
             await node.seen.until(lambda: node.seen.losses == [None], "lost, when all is subscribed again")
             assert node.seen.outages[-1] is None
-            page = await node.engine.history("c", node.seen.of("c")[0].cursor, 10, KEPT)
+            page = await node.read("c", node.seen.of("c")[0].cursor, 10, KEPT)
             assert [each.cursor for each in page.publications] == [missed]
             assert not page.gap
             await other.publish("c", b"after")

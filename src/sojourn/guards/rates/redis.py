@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, Protocol
 
 from sojourn.clock import NEVER, Clock, SystemClock
-from sojourn.errors import ConfigError, DeadlineExceeded, RateLimitsUnavailable
+from sojourn.errors import DeadlineExceeded, RateLimitsUnavailable
 from sojourn.events import CircuitChanged
 from sojourn.guards.rates.memory import MemoryRates
 from sojourn.guards.registry import GUARDS
 from sojourn.policy.rate import SLACK, Demand, Standing, standing
 from sojourn.scopes.budget import budget
+from sojourn.stores.redis import Scripts, connected, failures
 
 __all__ = ["RedisRates"]
 
@@ -67,9 +68,7 @@ return answer
 class RedisClient(Protocol):
     """What is used of ``redis.asyncio.Redis``."""
 
-    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Any: ...
-
-    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any: ...
+    def execute_command(self, *args: Any, **options: Any) -> Any: ...
 
     def aclose(self) -> Any: ...
 
@@ -112,13 +111,12 @@ class RedisRates:
     ) -> None:
         if on_failure not in ("open", "closed"):
             raise ValueError(f"on_failure is open or closed, not {on_failure!r}")
-        self._client = _connect(redis) if isinstance(redis, str) else redis
-        self._own = isinstance(redis, str)
+        self._client, self._own = connected(redis, "rate limits in Redis need", _CONNECTIONS)
+        self._scripts = Scripts(self._client)
         self._prefix = prefix
         self._closed = on_failure == "closed"
         self._local = MemoryRates(clock=clock) if local is None else local
         self._clock = clock or SystemClock()
-        self._sha = ""
         #: When Redis is tried again; NEVER while one request does so.
         self._again = 0.0
         self._since = 0.0
@@ -150,7 +148,7 @@ class RedisRates:
                 self._undecided()
                 raise
             self._failed(error, began)
-        except _errors() as error:
+        except failures() as error:
             self._failed(error, began)
         except BaseException:
             self._undecided()
@@ -171,14 +169,7 @@ class RedisRates:
     async def _ask(self, demands: Sequence[Demand], now: str = "") -> list[Any]:
         keys = [self._prefix + demand.key for demand in demands]
         numbers = [repr(float(number)) for demand in demands for number in demand[1:]]
-        if self._sha:
-            try:
-                return list(await self._client.evalsha(self._sha, len(keys), *keys, now, *numbers))
-            except _missing():
-                pass  # Redis was restarted, or is another one now: the whole script brings it back
-        reply = list(await self._client.eval(SCRIPT, len(keys), *keys, now, *numbers))
-        self._sha = _sha1(SCRIPT)  # known to Redis from now on
-        return reply
+        return list(await self._scripts.run(SCRIPT, keys, now, *numbers))
 
     async def _without(self, demands: Sequence[Demand]) -> Sequence[Standing]:
         if self._closed:
@@ -214,40 +205,3 @@ def _tell(event: CircuitChanged) -> None:
     guards = GUARDS.get()
     if guards is not None:
         guards.bus.emit(event)
-
-
-def _connect(url: str) -> RedisClient:
-    try:
-        from redis.asyncio import BlockingConnectionPool, Redis
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-    except ImportError as error:
-        raise ConfigError("rate limits in Redis need the package redis: install sojourn[redis]") from error
-    try:
-        # A request that was sent may have taken its tokens: it is not sent again.
-        pool = BlockingConnectionPool.from_url(
-            url, max_connections=_CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0)
-        )
-    except ValueError as error:
-        raise ConfigError(f"no URL of a Redis: {error}") from error
-    client: RedisClient = Redis.from_pool(pool)
-    return client
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What a Redis that is away or wrong is known by."""
-    from redis.exceptions import RedisError
-
-    return (RedisError, OSError)
-
-
-def _missing() -> type[Exception]:
-    from redis.exceptions import NoScriptError
-
-    return NoScriptError
-
-
-def _sha1(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from sojourn.errors import ConfigError
-from sojourn.hub.engine import Publish, Published
+from sojourn.hub.engine import Publish, Published, Wanted
 from sojourn.hub.local.messages import (
     VERSION,
     Bye,
@@ -17,6 +17,7 @@ from sojourn.hub.local.messages import (
     Enter,
     Hello,
     Join,
+    Kept,
     Leave,
     News,
     Part,
@@ -180,7 +181,7 @@ class Broker:
             _send(listeners, News.of(made))
         return made.epoch, made.seq, False
 
-    def _rule(self, asked: Put | Read) -> History:
+    def _rule(self, asked: Put | Kept) -> History:
         key = (asked.size, asked.ttl, asked.mode)
         rule = self._rules.get(key)
         if rule is None:
@@ -224,16 +225,19 @@ class Broker:
         return self.log.position
 
     def _read(self, peer: Peer, asked: Read) -> Any:
-        since = None if asked.since is None else Cursor(*asked.since)
-        page = self.log.page(asked.channel, since, asked.limit, self._rule(asked), self.now)
+        wanted = [
+            Wanted(each.channel, None if each.since is None else Cursor(*each.since), self._rule(each))
+            for each in asked.wanted
+        ]
+        page = self.log.page(wanted, asked.limit, self.now)
         taken: list[News] = []
         size = 0
         for publication in page.publications:
             size += len(publication.data)
             if taken and size > _PAGE:
-                return taken, *page.publications[len(taken) - 1].cursor, page.gap, True
+                return taken, *page.publications[len(taken) - 1].cursor, page.lost, True
             taken.append(News.of(publication))
-        return taken, *page.position, page.gap, page.more
+        return taken, *page.position, page.lost, page.more
 
     # Words and members
 

@@ -14,7 +14,7 @@ import msgspec
 from sojourn.asgi.server_control import CURRENT_SERVER
 from sojourn.clock import Clock, SystemClock
 from sojourn.errors import ConfigError, EngineUnavailable
-from sojourn.hub.engine import Page, Present, Publish, Published, Receiver
+from sojourn.hub.engine import Page, Present, Publish, Published, Receiver, Wanted
 from sojourn.hub.local.hosting import Host
 from sojourn.hub.local.link import Link
 from sojourn.hub.local.messages import (
@@ -25,6 +25,7 @@ from sojourn.hub.local.messages import (
     Enter,
     Hello,
     Join,
+    Kept,
     Leave,
     News,
     Part,
@@ -39,7 +40,6 @@ from sojourn.hub.local.messages import (
 )
 from sojourn.hub.local.place import connected, from_environment
 from sojourn.hub.memory import new_epoch
-from sojourn.hub.rules import History
 from sojourn.policy.retry import Backoff
 from sojourn.scopes.work import launch
 from sojourn.wire.hub.cursor import Cursor
@@ -59,7 +59,7 @@ _INFO: Final = 65_536
 _encode = msgspec.msgpack.Encoder().encode
 _place = msgspec.msgpack.Decoder(tuple[str, int]).decode
 _published = msgspec.msgpack.Decoder(tuple[str, int, bool]).decode
-_page = msgspec.msgpack.Decoder(tuple[list[News], str, int, bool, bool]).decode
+_page = msgspec.msgpack.Decoder(tuple[list[News], str, int, dict[str, int], bool]).decode
 _ids = msgspec.msgpack.Decoder(dict[str, list[str]]).decode
 _members = msgspec.msgpack.Decoder(list[Present]).decode
 _counts = msgspec.msgpack.Decoder(tuple[int, int]).decode
@@ -207,20 +207,11 @@ class LocalEngine:
         """The present place of the whole."""
         return Cursor(*_place(await self._ask(Where())))
 
-    async def history(self, channel: str, since: Cursor | None, limit: int, history: History) -> Page:
-        """What is kept of a channel after ``since``."""
-        raw = await self._ask(
-            Read(
-                channel=channel,
-                since=None if since is None else (since.epoch, since.seq),
-                limit=limit,
-                size=history.size,
-                ttl=history.ttl,
-                mode=history.mode,
-            )
-        )
-        news, epoch, seq, gap, more = _page(raw)
-        return Page([each.publication() for each in news], Cursor(epoch, seq), gap, more)
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
+        """What is kept of some channels, each after its place."""
+        asked = [Kept(channel, since, rule.size, rule.ttl, rule.mode) for channel, since, rule in wanted]
+        news, epoch, seq, lost, more = _page(await self._ask(Read(wanted=asked, limit=limit)))
+        return Page([each.publication() for each in news], Cursor(epoch, seq), lost, more)
 
     # Words and members
 

@@ -20,6 +20,7 @@ __all__ = [
     "Frames",
     "Hello",
     "Join",
+    "Kept",
     "Leave",
     "News",
     "Part",
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 #: Raised when a field changes its place or meaning; who speaks another one is sent away.
-VERSION: Final = 1
+VERSION: Final = 2
 #: Bytes of one message.
 LONGEST: Final = 32 * 1024 * 1024
 
@@ -98,15 +99,21 @@ class Where(Request, array_like=True, tag=4, kw_only=True):
     """Ask for the place, or whether anybody is there. Answered as Hello."""
 
 
-class Read(Request, array_like=True, tag=5, kw_only=True):
-    """Read history. Answered with publications, epoch, number, gap, more."""
+class Kept(msgspec.Struct, array_like=True, gc=False):
+    """What is read of one channel: after which place, and its rule."""
 
     channel: str
     since: tuple[str, int] | None
-    limit: int
     size: int
     ttl: float
     mode: Mode
+
+
+class Read(Request, array_like=True, tag=5, kw_only=True):
+    """Read history in one step. Answered with publications, epoch, number, what was lost by channel, more."""
+
+    wanted: list[Kept]
+    limit: int
 
 
 class Tell(Request, array_like=True, tag=6, kw_only=True):

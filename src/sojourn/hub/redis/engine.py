@@ -6,21 +6,22 @@ import asyncio
 import contextvars
 import secrets
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from sojourn.errors import ConfigError, EngineUnavailable
-from sojourn.hub.engine import Page, Present, Publish, Published, Receiver
+from sojourn.hub.engine import Page, Present, Publish, Published, Receiver, Wanted
+from sojourn.hub.publication import Publication
 from sojourn.hub.redis import envelope
-from sojourn.hub.redis.client import connected
 from sojourn.hub.redis.keys import Keys
 from sojourn.hub.redis.link import Link
 from sojourn.hub.redis.presence import Roll
 from sojourn.hub.redis.publisher import Publisher
 from sojourn.hub.redis.scripts import REMEMBER
 from sojourn.hub.redis.store import Asked, Store
-from sojourn.hub.rules import History
 from sojourn.scopes.deadline import free
 from sojourn.scopes.work import launch
+from sojourn.stores.redis import connected
 from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["RedisEngine"]
@@ -29,6 +30,7 @@ __all__ = ["RedisEngine"]
 _STEP: Final = 500
 #: Seconds between two looks at who is late.
 _SWEEP: Final = 1.0
+_SEQ: Final = attrgetter("seq")
 
 
 class _Subscription:
@@ -109,7 +111,7 @@ class RedisEngine:
         for name, seconds in (("timeout", timeout), ("ping", ping), ("pong_within", pong_within)):
             if not seconds > 0:
                 raise ConfigError(f"RedisEngine: {name} must be above zero, not {seconds!r}")
-        self._client, self._own = connected(redis)
+        self._client, self._own = connected(redis, "a hub in Redis needs")
         self._times = (ping, pong_within, timeout)
         self._node = secrets.token_hex(envelope.NODE // 2)
         self._keys = Keys(prefix)
@@ -218,23 +220,29 @@ class RedisEngine:
         self._ready()
         return await self._touch([])
 
-    async def history(self, channel: str, since: Cursor | None, limit: int, history: History) -> Page:
+    async def history(self, wanted: Sequence[Wanted], limit: int) -> Page:
         """As of :class:`sojourn.hub.engine.Engine`."""
         self._ready()
-        keys, latest, limit = self._keys, history.mode == "latest", max(limit, 1)
+        keys, limit = self._keys, max(limit, 1)
 
         def build(life: str) -> Asked:
-            kept = keys.order(life, channel) if latest else keys.stream(life, channel)
-            names = [keys.meta, keys.marks, keys.last(life, channel), kept, keys.values(life, channel)]
-            epoch, seq = ("", 0) if since is None else since
-            ttl = max(1, int(history.ttl * 1000))
-            return Asked(names, [life.encode(), epoch.encode(), seq, limit, ttl, history.mode.encode()])
+            names, arguments = [keys.meta, keys.marks], [life.encode(), limit]
+            for channel, since, rule in wanted:
+                kept = keys.order(life, channel) if rule.mode == "latest" else keys.stream(life, channel)
+                names += [keys.last(life, channel), kept, keys.values(life, channel)]
+                epoch, seq = ("", 0) if since is None else since
+                arguments += [epoch.encode(), seq, max(1, int(rule.ttl * 1000)), rule.mode.encode()]
+            return Asked(names, arguments)
 
-        reply = await self._store.run(self._store.scripts.history, build)
-        epoch, gap, more = reply[0].decode(), bool(reply[2]), bool(reply[3])
-        publications = tuple(envelope.page_of(channel, epoch, reply[4:]))
-        position = publications[-1].cursor if more else Cursor(epoch, int(reply[1]))
-        return Page(publications, position, gap, more)
+        raw, seq, more, lost, *found = await self._store.run(self._store.scripts.history, build)
+        epoch = raw.decode()
+        publications: list[Publication] = []
+        for number, *entries in found:
+            publications += envelope.page_of(wanted[int(number)].channel, epoch, entries)
+        publications.sort(key=_SEQ)
+        position = publications[-1].cursor if more else Cursor(epoch, int(seq))
+        missing = {wanted[int(lost[at])].channel: int(lost[at + 1]) for at in range(0, len(lost), 2)}
+        return Page(publications, position, missing, bool(more))
 
     async def tell(self, data: bytes) -> None:
         """As of :class:`sojourn.hub.engine.Engine`."""

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from sojourn.errors import DeadlineExceeded, EngineUnavailable
-from sojourn.hub.redis.client import failures
-from sojourn.hub.redis.replies import Replies, Wrong, command
 from sojourn.policy.retry import Backoff
 from sojourn.scopes.deadline import deadline
+from sojourn.stores.redis import failures
+from sojourn.stores.replies import Replies, Wrong, command
 
 __all__ = ["Link", "Linked"]
 

@@ -138,47 +138,81 @@ redis.call('SET', KEYS[3], ARGV[2] .. ' ' .. answer, 'PX', ANSWER)
 return answer
 """
 
-#: KEYS: meta, marks, last, stream or order, values. ARGV: life, epoch and number to begin after (epoch "": from the
-#: first), limit, ttl (ms), mode. Answers: epoch, number, gap, more; number, number before it and tail of each.
-#: The chain of numbers says what is missing: whatever has taken an entry away, the one behind it names it.
+#: KEYS: meta, marks; three of each channel: last, stream or order, values. ARGV: life, limit; four of each channel:
+#: epoch and number to begin after (epoch "": from the first), ttl (ms), mode. Answers: epoch, number, more; channels
+#: (counted from 0) of which something is lost, each with the number of the last; of each channel with publications a
+#: list: the channel, and number, number before it and tail of each. The chain of numbers says what is missing: whatever
+#: has taken an entry away, the one behind it names it. What is behind the limit of all that was found so far is not
+#: read: ``bound`` is the first of these.
 _HISTORY: Final = """
 local meta = redis.call('HMGET', KEYS[1], 'life', 'epoch', 'seq')
 if meta[1] ~= ARGV[1] then return 0 end
-local at, seq, limit = now(), tonumber(meta[3]), tonumber(ARGV[4])
-local oldest, known, start = at - tonumber(ARGV[5]), false, 0
-if ARGV[2] == meta[2] and tonumber(ARGV[3]) <= seq then known, start = true, tonumber(ARGV[3]) end
-local found, gap = {}, false
-if ARGV[6] == 'stream' then
-  trim(KEYS[4], oldest)
-  for i, entry in ipairs(redis.call('XRANGE', KEYS[4], n(start + 1), '+', 'COUNT', n(limit + 1))) do
-    found[i] = { string.match(entry[1], '^%d+'), entry[2][1], entry[2][2] }
+local at, seq, limit = now(), tonumber(meta[3]), tonumber(ARGV[2])
+local found, lost, bound = {}, {}, nil
+local function bind()
+  if #found <= limit then return end
+  local numbers, first = {}, {}
+  for i, each in ipairs(found) do numbers[i] = each[5] end
+  table.sort(numbers)
+  for _, each in ipairs(found) do
+    if each[5] <= numbers[limit + 1] then first[#first + 1] = each end
   end
-  local before = found[1] and found[1][2] or redis.call('GET', KEYS[3]) or forgotten(KEYS[2], at, seq)
-  gap = ARGV[2] ~= '' and (not known or tonumber(before) > start)
-else
-  local old = true
-  while old do
-    local key = redis.call('ZRANGE', KEYS[4], 0, 0)[1]
-    local value = key and redis.call('HGET', KEYS[5], key)
-    old = key and (not value or tonumber(string.match(value, '^%d+ %d+ (%d+) ')) <= oldest)
-    if old then
-      redis.call('ZREM', KEYS[4], key)
-      redis.call('HDEL', KEYS[5], key)
-    end
-  end
-  local keys = redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. n(start), '+inf', 'LIMIT', 0, n(limit + 1))
-  for _, key in ipairs(keys) do
-    local value = redis.call('HGET', KEYS[5], key)
-    if value then
-      local number, prev, from = string.match(value, '^(%d+) (%d+) %d+ ()')
-      found[#found + 1] = { number, prev, string.sub(value, from) }
-    end
-  end
-  gap = ARGV[2] ~= '' and not known and #found == 0
+  found, bound = first, n(numbers[limit + 1])
 end
-local answer = { meta[2], meta[3], gap and '1' or '', #found > limit and '1' or '' }
-for i = 1, math.min(#found, limit) do
-  for _, part in ipairs(found[i]) do answer[#answer + 1] = part end
+for k = 3, #KEYS, 3 do
+  local c = (k - 3) / 3
+  local a, channel = c * 4 + 3, n(c)
+  local oldest, known, start = at - tonumber(ARGV[a + 2]), false, 0
+  if ARGV[a] == meta[2] and tonumber(ARGV[a + 1]) <= seq then known, start = true, tonumber(ARGV[a + 1]) end
+  if ARGV[a + 3] == 'stream' then
+    trim(KEYS[k + 1], oldest)
+    local some = redis.call('XRANGE', KEYS[k + 1], n(start + 1), bound or '+', 'COUNT', n(limit + 1))
+    for _, entry in ipairs(some) do
+      local number = string.match(entry[1], '^%d+')
+      found[#found + 1] = { channel, number, entry[2][1], entry[2][2], tonumber(number) }
+    end
+    if ARGV[a] ~= '' then
+      local first = some[1] or bound and redis.call('XRANGE', KEYS[k + 1], n(start + 1), '+', 'COUNT', 1)[1]
+      local before = first and first[2][1] or redis.call('GET', KEYS[k]) or forgotten(KEYS[2], at, seq)
+      if not known or tonumber(before) > start then lost[#lost + 1] = channel; lost[#lost + 1] = before end
+    end
+  else
+    local old = true
+    while old do
+      local key = redis.call('ZRANGE', KEYS[k + 1], 0, 0)[1]
+      local value = key and redis.call('HGET', KEYS[k + 2], key)
+      old = key and (not value or tonumber(string.match(value, '^%d+ %d+ (%d+) ')) <= oldest)
+      if old then
+        redis.call('ZREM', KEYS[k + 1], key)
+        redis.call('HDEL', KEYS[k + 2], key)
+      end
+    end
+    local some = redis.call('ZRANGEBYSCORE', KEYS[k + 1], '(' .. n(start), bound or '+inf', 'LIMIT', 0, n(limit + 1))
+    for _, key in ipairs(some) do
+      local value = redis.call('HGET', KEYS[k + 2], key)
+      if value then
+        local number, prev, from = string.match(value, '^(%d+) (%d+) %d+ ()')
+        found[#found + 1] = { channel, number, prev, string.sub(value, from), tonumber(number) }
+      end
+    end
+    if ARGV[a] ~= '' and not known and redis.call('ZCARD', KEYS[k + 1]) == 0 then
+      lost[#lost + 1] = channel
+      lost[#lost + 1] = redis.call('GET', KEYS[k]) or forgotten(KEYS[2], at, seq)
+    end
+  end
+  if #found > 1.25 * limit then bind() end
+end
+bind()
+local answer, some = { meta[2], meta[3], bound and '1' or '', lost }, { '' }
+for _, each in ipairs(found) do
+  if each[2] ~= bound then
+    if each[1] ~= some[1] then
+      some = { each[1] }
+      answer[#answer + 1] = some
+    end
+    local at = #some
+    some[at + 1], some[at + 2], some[at + 3] = each[2], each[3], each[4]
+  end
 end
 return answer
 """

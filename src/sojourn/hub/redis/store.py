@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 from sojourn.errors import DeadlineExceeded, EngineUnavailable
-from sojourn.hub.redis.client import cut, failures, unknown_script
 from sojourn.hub.redis.keys import Keys
 from sojourn.hub.redis.scripts import Script, Scripts
 from sojourn.scopes.budget import budget
+from sojourn.stores.redis import cut, failures, unknown_script
 from sojourn.wire.hub.cursor import Cursor
 
 __all__ = ["BUDGET", "Asked", "Store"]

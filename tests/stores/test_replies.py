@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.hub.redis.replies import Replies, Wrong, command
+from sojourn.stores.replies import Replies, Wrong, command
 
 VALUES = st.recursive(
     st.none() | st.integers(-(2**62), 2**62) | st.binary(max_size=200),

@@ -1,0 +1,1 @@
+"""Glue around the packages of stores that several services use: see README.md."""
