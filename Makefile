@@ -20,7 +20,7 @@ DOCS    := .venv/.stamp-docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check drill bench conformance docs clean
+.PHONY: help setup demo test check drill recovery bench conformance docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ check: $(TEST) ## lint, format, types, architecture; under a minute
 
 drill: $(TEST) $(SYSTEM) ## stop, restart and break real servers under load (ARGS="-k name")
 	@$(BIN)/python -m pytest drills -o faulthandler_timeout=600 $(ARGS)
+
+recovery: $(TEST) $(SYSTEM) ## kill workers of Sojourn and of other task queues; writes docs/durability.md (ARGS=)
+	@$(BIN)/python -m drills.recovery $(ARGS)
 
 bench: $(BENCH) ## measure against other servers (ARGS=)
 	@$(BIN)/python -m bench $(ARGS)

@@ -91,7 +91,7 @@ def test_every_toml_block_is_a_configuration_that_loads(page: str, text: str, tm
 def commands() -> list[str]:
     """The lines that call ``sojourn`` in shell blocks and unit files."""
     found = [
-        re.search(r"\bsojourn ((?:serve|config)\b.*)", line)
+        re.search(r"\bsojourn ((?:serve|work|config)\b.*)", line)
         for _, _, code in blocks("sh", "ini")
         for line in code.splitlines()
     ]

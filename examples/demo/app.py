@@ -1,5 +1,5 @@
 """What Sojourn is for, on one page: a hub with a chat, prices and a client that stalls; streams, a slow endpoint, an
-upload, and every connection as it lives.
+upload, an export that outlives its process, and every connection as it lives.
 
     make demo
 
@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 import sojourn
 from examples.demo.absence import Absence
 from examples.demo.channels import make_hub
+from examples.demo.exports import PATH, Exports
 from examples.demo.live import Live
 from examples.demo.market import Market
 from examples.demo.panel import Panel
@@ -38,10 +39,12 @@ class Demo:
         self.market = Market(self.hub)
         self.panel = Panel(self.hub, self.market)
         self.absence = Absence(self.hub)
+        self.exports = Exports()
         self.live = Live()
         self._began = time.monotonic()
         self._files = static_files()
         self._hub_app = self.hub.app()
+        self._tasks_app = self.exports.tasks.app()
         self._handlers: dict[tuple[str, str], ASGIApp] = {
             ("POST", "/cut"): self.absence.cut,
             ("POST", "/ghost"): self.absence.haunt,
@@ -49,6 +52,8 @@ class Demo:
             ("DELETE", "/stall"): self.panel.read_on,
             ("GET", "/ticks"): self.ticks,
             ("GET", "/connections"): self.connections,
+            ("POST", "/exports"): self.exports.start,
+            ("POST", "/kill"): self.exports.kill,
             ("GET", "/slow"): slow,
             ("POST", "/upload"): upload,
             ("POST", "/upload/limited"): count_body,
@@ -63,6 +68,9 @@ class Demo:
             self.panel.follow(scope)
             await self._hub_app(scope, receive, send)
             return
+        if scope["path"].startswith(f"{PATH}/"):
+            await self._tasks_app(scope, receive, send)
+            return
         method = scope.get("method", "WEBSOCKET").replace("HEAD", "GET")  # the server leaves the body of a HEAD away
         handler = self._handlers.get((method, scope["path"]))
         if handler is not None:
@@ -76,9 +84,10 @@ class Demo:
             await respond(send, 404, b"not found\n", b"text/plain")
 
     async def lifespan(self, receive: Receive, send: Send) -> None:
-        """The hub, and what is published in it, live as long as the application."""
+        """The hub, what is published in it, and the tasks live as long as the application."""
         await receive()
-        async with self.hub:
+        self.exports.make_room()
+        async with self.hub, self.exports.tasks:
             running = [asyncio.create_task(part.run()) for part in (self.market, self.panel)]
             try:
                 await send({"type": "lifespan.startup.complete"})

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         HubFull,
         HubGone,
         HubRefused,
+        JournalUnavailable,
         OffloadFull,
         PoolWaitExceeded,
         RateLimited,
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
         SessionStoreUnavailable,
         SojournError,
         StartupError,
+        TaskArguments,
+        TaskConflict,
+        TaskFailed,
+        TaskNotFound,
         WorkerDied,
         WorkersFull,
     )
@@ -95,6 +100,13 @@ if TYPE_CHECKING:
     from sojourn.sessions.session import Session
     from sojourn.sessions.sqlite import SqliteSessions
     from sojourn.sessions.user import session_user
+    from sojourn.tasks.current import CurrentTask, current_task
+    from sojourn.tasks.postgres.journal import PostgresJournal
+    from sojourn.tasks.redis.journal import RedisJournal
+    from sojourn.tasks.sqlite.journal import SqliteJournal
+    from sojourn.tasks.started import Started
+    from sojourn.tasks.tasks import Tasks
+    from sojourn.tasks.webhooks import Webhooks, verify_webhook
     from sojourn.wire.sse import ServerSentEvent
 
 __all__ = [
@@ -117,6 +129,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "CookieSessions",
+    "CurrentTask",
     "Deadline",
     "DeadlineExceeded",
     "Ending",
@@ -132,6 +145,7 @@ __all__ = [
     "HubPing",
     "HubRefused",
     "Identity",
+    "JournalUnavailable",
     "JwtVerifier",
     "LayerWarning",
     "LocalEngine",
@@ -142,6 +156,7 @@ __all__ = [
     "OffloadFull",
     "Outbox",
     "PoolWaitExceeded",
+    "PostgresJournal",
     "Presence",
     "Quota",
     "RateLimit",
@@ -149,6 +164,7 @@ __all__ = [
     "RateLimiter",
     "RateLimitsUnavailable",
     "RedisEngine",
+    "RedisJournal",
     "RedisRates",
     "RedisSessions",
     "Report",
@@ -168,9 +184,17 @@ __all__ = [
     "SessionStoreUnavailable",
     "Sessions",
     "SojournError",
+    "SqliteJournal",
     "SqliteSessions",
+    "Started",
     "StartupError",
+    "TaskArguments",
+    "TaskConflict",
+    "TaskFailed",
+    "TaskNotFound",
+    "Tasks",
     "WebSocket",
+    "Webhooks",
     "WorkerDied",
     "Workers",
     "WorkersFull",
@@ -181,6 +205,7 @@ __all__ = [
     "budget",
     "current_request",
     "current_server",
+    "current_task",
     "deadline",
     "draining",
     "event_stream",
@@ -204,6 +229,7 @@ __all__ = [
     "structlog_ids",
     "timeout_at",
     "timeouts",
+    "verify_webhook",
     "watch",
 ]
 
@@ -291,6 +317,7 @@ _HOMES = {
     "Session": "sojourn.sessions.session",
     "SessionCookie": "sojourn.sessions.cookie",
     "Sessions": "sojourn.sessions.middleware",
+    "SqliteJournal": "sojourn.tasks.sqlite.journal",
     "SqliteSessions": "sojourn.sessions.sqlite",
     "session_user": "sojourn.sessions.user",
     "CircuitBreaker": "sojourn.guards.breaker",
@@ -317,6 +344,19 @@ _HOMES = {
     "LocalEngine": "sojourn.hub.local.engine",
     "MemoryEngine": "sojourn.hub.memory",
     "RedisEngine": "sojourn.hub.redis.engine",
+    "PostgresJournal": "sojourn.tasks.postgres.journal",
+    "RedisJournal": "sojourn.tasks.redis.journal",
+    "Webhooks": "sojourn.tasks.webhooks",
+    "verify_webhook": "sojourn.tasks.webhooks",
+    "Tasks": "sojourn.tasks.tasks",
+    "current_task": "sojourn.tasks.current",
+    "CurrentTask": "sojourn.tasks.current",
+    "Started": "sojourn.tasks.started",
+    "JournalUnavailable": "sojourn.errors",
+    "TaskArguments": "sojourn.errors",
+    "TaskConflict": "sojourn.errors",
+    "TaskFailed": "sojourn.errors",
+    "TaskNotFound": "sojourn.errors",
 }
 
 

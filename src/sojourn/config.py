@@ -32,6 +32,7 @@ __all__ = [
     "Tls",
     "Traces",
     "WebSocket",
+    "Work",
     "Worker",
 ]
 
@@ -71,7 +72,11 @@ class App(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
         None
     )
     interface: Annotated[
-        Literal["auto", "asgi3"], key("The application's interface; auto finds out.", change="restart")
+        Literal["auto", "asgi3", "tasks"],
+        key(
+            "The application's interface; auto finds out. tasks: durable tasks, which are run without listening.",
+            change="restart",
+        ),
     ] = "auto"
     spec: Annotated[
         Literal["2.3", "2.5"],
@@ -372,6 +377,17 @@ class Worker(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 10
 
 
+class Work(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Durable tasks in processes of their own: `sojourn work`."""
+
+    concurrency: Annotated[
+        int | None, count("Tasks that a process runs at the same time; None: as their object says.", change="restart")
+    ] = None
+    kinds: Annotated[
+        tuple[str, ...], key("Names of the only ones that are run; all when empty.", change="restart")
+    ] = ()
+
+
 class Admin(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Probes and commands, apart from what is served."""
 
@@ -535,6 +551,7 @@ class Config(_Group, frozen=True, kw_only=True, forbid_unknown_fields=True):
     websocket: WebSocket = WebSocket()
     drain: Drain = Drain()
     worker: Worker = Worker()
+    work: Work = Work()
     admin: Admin = Admin()
     registration: Registration = Registration()
     diagnostics: Diagnostics = Diagnostics()

@@ -188,6 +188,9 @@ def _table() -> dict[str, Reason]:
         Reason("hub_full", w.RESOURCE, f.OVERLOAD, 503, 1013, True, "HubLimits.buffered bytes wait for the members of a hub"),
         Reason("hub_unavailable", w.RESOURCE, f.SERVER, 503, 1013, True, "the engine of a hub can't be reached"),
         Reason("sessions_unavailable", w.RESOURCE, f.SERVER, 503, 1013, True, "the store of the sessions can't be reached"),
+        Reason("tasks_unavailable", w.RESOURCE, f.SERVER, 503, 1013, True, "the journal of durable tasks can't be used"),
+        Reason("task_conflict", w.POLICY, f.CLIENT, 409, None, False, "an idempotency key was used before for another task, or other arguments"),
+        Reason("task_not_found", w.POLICY, f.CLIENT, 404, None, False, "there is no such durable task, or no more"),
         Reason("admin_kill", w.OPERATOR, f.NONE, None, 4503, False, "an operator ended it"),
         Reason("internal_error", w.INTERNAL, f.SERVER, 500, 1011, True, "a bug in Sojourn; please report it with the traceback"),
     ]  # fmt: skip

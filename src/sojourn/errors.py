@@ -28,6 +28,13 @@
     ├── HubRefused             a hub refused what its client asked for; says whether the same may work later
     ├── HubGone                the connection to a hub is over, and with it what was asked
     ├── SessionStoreUnavailable  what keeps sessions can't be reached
+    ├── JournalUnavailable     what keeps durable tasks can't be reached, or can't write; nothing acknowledged is lost
+    ├── TaskArguments          the arguments of a task are not what its function takes
+    ├── TaskConflict           an idempotency key was used for a task with other arguments
+    ├── TaskNotFound           there is no such task, or no more, or not for who asks
+    ├── TaskFailed             a task whose result was awaited has failed or was cancelled
+    ├── WebhookFailed          a webhook was not taken; says when to try again
+    │   └── WebhookRefused     and it is not to be tried again
     ├── RouteError             a route that can't be defined, or an address that can't be built
     └── ErrandError            a question to a running server that can't be answered; carries a status
 
@@ -56,6 +63,7 @@ __all__ = [
     "HubFull",
     "HubGone",
     "HubRefused",
+    "JournalUnavailable",
     "OffloadFull",
     "PoolWaitExceeded",
     "ProtocolError",
@@ -67,7 +75,13 @@ __all__ = [
     "SessionStoreUnavailable",
     "SojournError",
     "StartupError",
+    "TaskArguments",
+    "TaskConflict",
+    "TaskFailed",
+    "TaskNotFound",
     "WebSocketError",
+    "WebhookFailed",
+    "WebhookRefused",
     "WorkerDied",
     "WorkersFull",
 ]
@@ -432,6 +446,101 @@ class HubGone(SojournError):
         super().__init__(f"the connection to the hub is over: {reason}" + (f" ({code})" if code else ""))
         self.reason = reason
         self.code = code
+
+
+class JournalUnavailable(SojournError):
+    """What keeps durable tasks can't be reached, or can't write; what was asked may be done, and may be repeated.
+
+    Args:
+        detail: What is wrong.
+        retry_after: Seconds after which it may be tried again.
+    """
+
+    def __init__(self, detail: str, retry_after: float = 1.0) -> None:
+        super().__init__(f"the journal of tasks can't be used: {detail}")
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class TaskArguments(SojournError, TypeError):
+    """The arguments of a task are not what its function takes; nothing was written down.
+
+    Args:
+        kind: Of the task.
+        detail: Which argument, and why not.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"task {kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
+class TaskConflict(SojournError):
+    """An idempotency key was used before, for another task or other arguments.
+
+    Args:
+        key: The key.
+        id: The task it was used for.
+    """
+
+    def __init__(self, key: str, id: str) -> None:
+        super().__init__(f"the idempotency key {key!r} was used for something else, task {id}")
+        self.key = key
+        self.id = id
+
+
+class TaskNotFound(SojournError, LookupError):
+    """There is no such task, or no more, or not for who asks.
+
+    Args:
+        id: What was asked for.
+    """
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"there is no task {id!r}")
+        self.id = id
+
+
+class TaskFailed(SojournError):
+    """A task whose result was awaited has failed, or was cancelled.
+
+    Args:
+        id: The task.
+        state: ``failed`` or ``cancelled``.
+        type: Name of the error's class; "" when it was cancelled.
+        detail: What the error said.
+    """
+
+    def __init__(self, id: str, state: str, type: str = "", detail: str = "") -> None:
+        why = f": {type}: {detail}" if type else ""
+        super().__init__(f"task {id} has {'failed' if state == 'failed' else 'been cancelled'}{why}")
+        self.id = id
+        self.state = state
+        self.type = type
+        self.detail = detail
+
+
+class WebhookFailed(SojournError):
+    """A webhook was not taken by whom it was sent to.
+
+    Args:
+        host: Who that is.
+        detail: What went wrong.
+        status: HTTP status of the answer; 0 without one.
+        retry_after: Seconds after which it wants to be asked again; None when it does not say.
+    """
+
+    def __init__(self, host: str, detail: str, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(f"the webhook for {host} was not taken: {detail}")
+        self.host = host
+        self.detail = detail
+        self.status = status
+        self.retry_after = retry_after
+
+
+class WebhookRefused(WebhookFailed):
+    """A webhook that is not to be tried again: its address is gone, or may not be called."""
 
 
 class RouteError(SojournError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from sojourn.cli.flags import FLAGS, SECTIONS, TARGET
+from sojourn.cli.flags import FLAGS, SECTIONS, SERVED, TARGET, WORKED
 from sojourn.cli.main import main
 from sojourn.cli.options import SettingsCommand, load_settings, parameters
 from sojourn.cli.uvicorn import ALIASES, HINTS, REFUSED, SAME
@@ -173,21 +174,40 @@ def test_every_long_flag_of_uvicorn_is_known() -> None:
 # --- help
 
 
-@pytest.mark.parametrize("command", ["serve", "config"])
+@pytest.mark.parametrize(("command", "paths"), [("serve", SERVED), ("config", FLAGS)])
 def test_the_help_has_every_flag_with_its_default_and_fits_100_columns(
-    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str, paths: Sequence[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 100
-    for name in (*FLAGS.values(), *ALIASES, *(f"{title}:" for title in SECTIONS.values())):
-        assert name in text
+    titles = {f"{SECTIONS[path.partition('.')[0]]}:" for path in paths}
+    for name in (*(FLAGS[path] for path in paths), *ALIASES, *titles):
+        assert f"{name} " in text or f"{name}\n" in text
+    assert ("--concurrency" in text) == ("work.concurrency" in paths)
     assert "--header-timeout SECONDS" in text
     assert "[10 s]" in text
     assert "[32 KiB]" in text
     for name in (*SAME, *REFUSED, "--reload-child"):
         assert f"{name} " not in text
+
+
+def test_the_help_of_work_has_what_concerns_it_and_nothing_of_listening(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["work", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    for path in WORKED:
+        assert ("TASKS" if path == TARGET else FLAGS[path]) in text
+    for flag in (FLAGS[path] for path in FLAGS if path not in WORKED and path != "timeouts.lifespan_startup"):
+        assert f"{flag} " not in text
+    for word in ("request", "connection", "WebSocket", "uvicorn"):
+        assert word not in text.partition("Diagnostics:")[0].replace("drain-requests", "")
+    assert {"work.kinds", "app.workers", "drain.persist", "admin.bind", "log.level"} <= set(WORKED)
+    assert set(WORKED) | set(SERVED) == set(FLAGS)
 
 
 def test_hidden_options_are_no_settings() -> None:

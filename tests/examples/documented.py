@@ -9,9 +9,11 @@ import inspect
 import json
 import re
 import ssl
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +27,7 @@ from websockets.typing import Subprotocol
 import sojourn
 from sojourn.clock import SystemClock
 from sojourn.config import Config, Timeouts, Tls
+from sojourn.policy.egress import Egress
 from tests.databases import redis_server
 from tests.examples.serving import serving
 from tests.guards.auth.issuing import Issuer
@@ -533,6 +536,68 @@ def check_sessions_and_tokens(names: Names) -> None:
         assert httpx.get(url).status_code == 401
         token = {"authorization": f"Bearer {issuer.token()}"}
         assert httpx.get(url, headers=token).text == "alice by jwt"
+
+
+def check_durable_tasks(names: Names) -> None:
+    with journaled(names), serving(names["app"]) as url:
+        started = httpx.post(f"{url}/orders/7/export")
+        assert started.status_code == 202
+        assert started.headers["retry-after"]
+        again = httpx.post(f"{url}/orders/7/export")
+        assert again.headers["location"] == started.headers["location"]
+        task = f"{url}{started.headers['location']}"
+        with httpx.stream("GET", task, headers={"accept": "text/event-stream"}, timeout=10) as answer:
+            lines = list(answer.iter_lines())
+        assert [line for line in lines if line.startswith("id: ")][:10] == [f"id: {number}" for number in range(1, 11)]
+        assert "event: end" in lines
+        assert httpx.get(task).json()["result"] == {"order": 7, "pages": 10}
+
+
+def check_durable_tasks_checkpoint(names: Names) -> None:
+    async def main(path: str) -> None:
+        async with names["tasks"] as tasks:
+            task_id = (await tasks.start(names["count"], 60)).id
+            await asyncio.sleep(0.2)
+        again = sojourn.Tasks(path)
+        again.define(names["count"])
+        async with again:
+            left = await again.get(task_id)
+            assert (left.state, left.interruptions) in (("pending", 1), ("running", 1))
+            assert int(left.checkpoint) > 0
+            assert await again.result(task_id, 10) == 60
+
+    with journaled(names) as path:
+        asyncio.run(main(path))
+
+
+def check_durable_tasks_periodic(names: Names) -> None:
+    with journaled(names), serving(names["tasks"].app()):
+        until(lambda: names["seen"][:2] == ["heartbeat", "heartbeat"])
+        assert "clean up" not in names["seen"]
+
+
+def check_durable_tasks_webhooks(names: Names) -> None:
+    tasks, told = names["tasks"], names["told"]
+    tasks.webhooks._egress = Egress(plain=True, private=True)
+
+    async def main(url: str) -> None:
+        async with tasks:
+            await tasks.start(names["ship"], 7, callback=f"{url}/hooks")
+            await asyncio.to_thread(until, lambda: bool(told))
+
+    with serving(names["receiver"]) as url, journaled(names):
+        asyncio.run(main(url))
+    (said,) = told
+    assert (said["type"], said["data"]["result"]) == ("task.completed", "order 7 is shipped")
+
+
+@contextmanager
+def journaled(names: Names) -> Iterator[str]:
+    """Keep the tasks of an example in a folder of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/tasks.db"
+        names["tasks"].journal = sojourn.SqliteJournal(path)
+        yield path
 
 
 CHECKS: Final[dict[str, Callable[[Names], None]]] = {

@@ -79,7 +79,7 @@ def test_the_page_loads_nothing_from_elsewhere(demo: Served) -> None:
         file = httpx.get(f"{demo.url}/{name}")
         assert file.status_code == 200
         loaded += [each for each in re.findall(r'^import .*"(.+)";$', file.text, re.MULTILINE) if each not in loaded]
-    assert {"./chat.js", "./prices.js", "./panel.js", "./hub/sojourn.js"} < set(loaded)
+    assert {"./chat.js", "./prices.js", "./panel.js", "./export.js", "./hub/sojourn.js"} < set(loaded)
     assert httpx.head(demo.url).text == ""
 
 
@@ -141,6 +141,45 @@ def test_endings_are_shown_with_their_reason_and_the_counters_add_up(demo: Serve
         ("CW", "ws_client_going_away", "client", "websocket", "close_frame", 1001)
     ]
     assert any(row["what"] == "WEBSOCKET /hub" for row in state["requests"])
+
+
+def watched(url: str, after: str, until: str) -> list[tuple[str, str, Any]]:
+    """The events of a task, as id, name and data, from one place until the first of a name."""
+    found: list[tuple[str, str, Any]] = []
+    fields: dict[str, str] = {}
+    headers = {"accept": "text/event-stream", "last-event-id": after}
+    with httpx.stream("GET", url, headers=headers, timeout=20) as answer:
+        for line in answer.iter_lines():
+            field, _, value = line.partition(": ")
+            if line:
+                fields[field] = value
+            elif "data" in fields:
+                found.append((fields.get("id", ""), fields["event"], json.loads(fields["data"])))
+                if fields["event"] == until:
+                    break
+                fields = {}
+    return found
+
+
+def test_an_export_goes_on_when_its_process_is_killed_and_who_watches_misses_nothing(tmp_path: Path) -> None:
+    with served("examples.demo.app:app", tmp_path, "--workers", "1") as demo:
+        assert httpx.post(f"{demo.url}/exports?pages=0").status_code == 400
+        started = httpx.post(f"{demo.url}/exports?pages=6")
+        assert started.status_code == 202
+        assert int(started.headers["retry-after"]) >= 1
+        task = f"{demo.url}{started.headers['location']}"
+        (place, _, first) = watched(task, "", "progress")[-1]
+        assert httpx.post(f"{demo.url}/kill").json() == {"killed": first["process"]}
+        time.sleep(0.3)  # it dies a tenth of a second after its answer
+        *progress, (_, _, end) = watched(task, place, "end")
+        pages = [(number, data["page"]) for number, name, data in progress if name == "progress"]
+        assert [int(number) for number, _ in pages] == list(range(2, len(pages) + 2))
+        # A page may be written twice: when it was written, and the process died before that was saved.
+        assert sorted({page for _, page in pages}) == [2, 3, 4, 5, 6]
+        assert progress[-1][2]["process"] != first["process"]
+        assert (end["state"], end["interruptions"]) == ("completed", 1)
+        assert end["result"] == {"rows": 1500, "runs": 2}
+        assert demo.stop()[0] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -94,6 +94,13 @@ def test_an_upload_shows_its_progress_and_how_many_bytes_arrived(page: Page) -> 
     assert page.value("document.querySelector('#upload-progress').value") == 1
 
 
+def test_an_export_is_answered_at_once_and_its_pages_appear(page: Page) -> None:
+    page.click("#export")
+    page.see("#export-state", "page 2 of 40")
+    assert page.value("document.querySelectorAll('#export-bar i.run1').length") >= 2
+    page.see("#export-note", "Process")
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
 def test_the_page_is_never_wider_than_the_window(page: Page, width: int, dark: bool) -> None:
     page.resize(width, 900, mobile=width < 800, dark=dark)

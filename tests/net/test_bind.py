@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sojourn.config import Bind
+from sojourn.config import App, Bind, Config
 from sojourn.errors import BindError, ConfigError
 from sojourn.net import bind as bind_module
 from sojourn.net import handover
-from sojourn.net.bind import addresses, bind, release
+from sojourn.net.bind import addresses, bind, listening, release
 
 
 @pytest.fixture
@@ -51,6 +51,14 @@ def has_ipv6() -> bool:
 
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+
+
+def test_where_only_tasks_are_run_nothing_listens(opened: ExitStack) -> None:
+    bound = Bind(port=0)
+    assert listening(Config(app=App(interface="tasks"), bind=bound)) == []
+    (sock,) = listening(Config(bind=bound))
+    opened.enter_context(sock)
+    assert reachable(sock)
 
 
 def test_port_0_is_a_free_port(opened: ExitStack) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from sojourn import current_server, draining
@@ -239,6 +241,38 @@ def test_work_that_is_not_saved_in_time_is_lost_and_said_to_be() -> None:
                 ("fails", "OSError: no space left"),
                 ("never", "was cancelled after 2.1 s"),
             ] or [end.name for end in result.participants] == ["fails", "never"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("said", "counts", "code"),
+    [
+        ({"finished": 2, "handed_over": 3, "lost": 0}, {"finished": 2, "handed_over": 3, "lost": 0}, 0),
+        ({"lost": 1}, {"lost": 1}, 6),
+        ({"word": "many", "some": 1}, {"some": 1}, 0),
+        (None, {}, 0),
+        ("nonsense", {}, 0),
+    ],
+)
+def test_what_a_participant_says_that_it_did_is_reported(said: Any, counts: dict[str, int], code: int) -> None:
+    async def main() -> None:
+        async def save() -> Any:
+            return said
+
+        def startup(control: ServerControl) -> None:
+            control.on_drain(save, name="tasks")
+
+        async with MemoryServer(App(startup), Config(drain=QUICK)) as server:
+            report = finishing(server)
+            await server.advance(2.5)
+            result = await report
+            assert result.exit_code == code
+            assert [end.counts for end in server.seen(DrainParticipantEnded)] == [counts]
+            document = result.asdict()
+            assert document["participants"][0]["counts"] == counts
+            assert document["counts"] == ({"tasks": counts} if counts else {})
+            assert json.loads(msgspec.json.encode(document)) == document
 
     asyncio.run(main())
 

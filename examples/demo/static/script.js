@@ -4,6 +4,7 @@ import { $, make, notice, pretty, say, seconds, show, size } from "./page.js";
 import "./chat.js";
 import "./prices.js";
 import "./panel.js";
+import "./export.js";
 
 // Streams of events. A hidden page gives them up: browsers open only six connections to a server.
 

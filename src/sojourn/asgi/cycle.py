@@ -270,8 +270,8 @@ class HttpCycle(Inbound):
         connection.phase = Phase.RESPONSE
         connection.due.response_start = NEVER
         connection.arm("stream", self.timeout("stream_idle"))
-        if self.has_slot and self._head.event_stream and (admission := self._handler.site.admission) is not None:
-            admission.release(self)  # it lasts as long as it lasts, and mostly waits
+        if self._head.event_stream:
+            self.step_aside()
         if self._handler.site.draining and self.event_stream:
             self.goodbye()
 
@@ -428,6 +428,11 @@ class HttpCycle(Inbound):
     def chunked(self) -> bool:
         """Whether what is written of the body has to be chunks (RFC 9112 section 7.1)."""
         return self._chunked
+
+    def step_aside(self) -> None:
+        """It lasts as long as it lasts, and mostly waits: its place among the requests that run is another's now."""
+        if self.has_slot and (admission := self._handler.site.admission) is not None:
+            admission.release(self)
 
     @property
     def streaming(self) -> bool:

@@ -19,8 +19,11 @@ from sojourn.errors import (
     EngineUnavailable,
     GuardRefused,
     HubFull,
+    JournalUnavailable,
     OffloadFull,
     SessionStoreUnavailable,
+    TaskConflict,
+    TaskNotFound,
 )
 from sojourn.events import ApplicationFailed, DeadlineMissed
 
@@ -38,10 +41,13 @@ _EXCUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (EngineUnavailable, "hub_unavailable"),
     (HubFull, "hub_full"),
     (SessionStoreUnavailable, "sessions_unavailable"),
+    (JournalUnavailable, "tasks_unavailable"),
+    (TaskConflict, "task_conflict"),
+    (TaskNotFound, "task_not_found"),
 )
 
 #: Those that say when to try again.
-_TRY_AGAIN: Final = (GuardRefused, EngineUnavailable, HubFull, SessionStoreUnavailable)
+_TRY_AGAIN: Final = (GuardRefused, EngineUnavailable, HubFull, SessionStoreUnavailable, JournalUnavailable)
 
 
 def returned(cycle: HttpCycle) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Final, Literal, NamedTuple
 
@@ -14,7 +14,8 @@ __all__ = ["CURRENT_SERVER", "Participant", "ServerControl", "current_server", "
 #: The server that serves in the present context.
 CURRENT_SERVER: Final[ContextVar[ServerControl]] = ContextVar("sojourn_server")
 
-DrainCall = Callable[[], Awaitable[None]]
+#: What takes part may say what it did: numbers by its own words.
+DrainCall = Callable[[], Awaitable[None]] | Callable[[], Awaitable[Mapping[str, int]]]
 PhaseName = Literal["notice", "finish", "persist"]
 
 
@@ -61,7 +62,9 @@ class ServerControl:
         """Take part in the drain: the phase ends when all who take part in it are done or had their time.
 
         Args:
-            call: Called without arguments and awaited, once; all of a phase run at the same time.
+            call: Called without arguments and awaited, once; all of a phase run at the same time. It may return numbers
+                by words of its own, such as ``{"saved": 3}``: the drain report and the log show them. Any that are
+                ``lost`` in ``persist`` mean exit code 6.
             phase: ``notice``: at the beginning, while serving goes on. ``finish``: when nobody new comes and streams
                 are told. ``persist``: when no request runs any more and before the application's own shutdown.
             timeout: Seconds it has; then it is cancelled. None takes ``drain.delay``, ``drain.requests`` or

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FLAGS", "SECTIONS", "TARGET"]
+__all__ = ["FLAGS", "SECTIONS", "SERVED", "TARGET", "WORKED"]
 
 #: The one key that is an argument and no flag.
 TARGET: Final = "app.target"
@@ -125,6 +125,8 @@ FLAGS: Final = {
     "worker.max_memory": "--worker-max-memory",
     "worker.jitter": "--worker-jitter",
     "worker.failures": "--worker-failures",
+    "work.concurrency": "--concurrency",
+    "work.kinds": "--kinds",
     "admin.bind": "--admin",
     "admin.probes": "--probes",
     "admin.token": "--admin-token",
@@ -175,6 +177,7 @@ SECTIONS: Final = {
     "websocket": "WebSocket",
     "drain": "Shutdown",
     "worker": "Workers",
+    "work": "Tasks",
     "admin": "Probes and commands",
     "registration": "Registration",
     "diagnostics": "Diagnostics",
@@ -183,3 +186,36 @@ SECTIONS: Final = {
     "proxy": "Proxies",
     "log": "Log",
 }
+
+#: What `sojourn serve` has flags for.
+SERVED: Final = tuple(path for path in FLAGS if not path.startswith("work."))
+
+#: Of these groups, what means something where nobody connects; and single keys of others.
+_WORK_GROUPS: Final = frozenset({"app", "drain", "worker", "work", "admin", "diagnostics", "traces"})
+_WORK_NEEDS: Final = frozenset(
+    {"timeouts.lifespan_startup", "timeouts.lifespan_shutdown", "deadlines.budgets", "log.level"}
+)
+_WORK_LACKS: Final = frozenset(
+    {
+        "app.interface",
+        "app.spec",
+        "app.root_path",
+        "app.lifespan",
+        "app.check_layers",
+        "drain.strategy",
+        "drain.delay",
+        "drain.streams",
+        "drain.sockets",
+        "drain.close_rate",
+        "drain.coming_back",
+        "drain.read_only",
+        "worker.max_requests",
+        "admin.probes",
+    }
+)
+#: What `sojourn work` has flags for. The other keys may stand in its file, and change nothing.
+WORKED: Final = tuple(
+    path
+    for path in FLAGS
+    if (path.partition(".")[0] in _WORK_GROUPS or path in _WORK_NEEDS) and path not in _WORK_LACKS
+)

@@ -39,6 +39,7 @@ class Command(NamedTuple):
 SECTIONS: Final = {
     "Serve": {
         "serve": Command("sojourn.cli.serve", "serve", "Serve an ASGI application."),
+        "work": Command("sojourn.cli.work", "work", "Run durable tasks, without serving anybody."),
         "config": Command("sojourn.cli.config", "config", "Show every setting with its value, unit and origin."),
         "version": Command("sojourn.cli.version", "version", "Show the versions of Sojourn and of what it runs on."),
     },
@@ -52,12 +53,17 @@ SECTIONS: Final = {
         "leaks": Command("sojourn.ops.leaks", "leaks", "Name what outlived its owner, with file and line."),
         "eof": Command("sojourn.ops.eof", "eof", "Say who hangs up, when, and after how long idle."),
         "hub": Command("sojourn.ops.hub", "hub", "Show hubs: members, channels, who is slow, the engine."),
+        "journal": Command("sojourn.ops.journal", "journal", "Show durable tasks: what runs where, what waits."),
+        "journal list": Command("sojourn.ops.journal", "listed", "List durable tasks by state and kind."),
+        "journal show": Command("sojourn.ops.journal", "show", "Show all that is known of a durable task."),
         "metrics": Command("sojourn.ops.metrics", "metrics", "Print the metrics of all workers."),
         "config --running": Command("sojourn.ops.settings", "running", "Show the settings that are in force there."),
     },
     "Change a running server": {
         "close": Command("sojourn.ops.act", "close", "End connections."),
         "hub disconnect": Command("sojourn.ops.hub", "disconnect", "End members of hubs: of a user, or one."),
+        "journal retry": Command("sojourn.ops.journal", "retry", "Try durable tasks again: some, or all of a kind."),
+        "journal cancel": Command("sojourn.ops.journal", "cancel", "End durable tasks: some, or all of a kind."),
         "config set": Command("sojourn.ops.settings", "change", "Change settings without a restart."),
         "log-level": Command("sojourn.ops.act", "log_level", "Show or change the level of the log."),
         "drain": Command("sojourn.ops.act", "drain", "End it cleanly."),
@@ -75,7 +81,11 @@ SECTIONS: Final = {
 COMMANDS: Final = {name: command for section in SECTIONS.values() for name, command in section.items()}
 
 #: Commands of two words; the first alone is another command.
-_OF_TWO: Final = ("config set", "hub disconnect")
+_OF_TWO: Final = (
+    "config set",
+    "hub disconnect",
+    *("journal list", "journal show", "journal retry", "journal cancel"),
+)
 
 
 class _Lazy(click.Group):

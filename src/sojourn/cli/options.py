@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import click
 
@@ -23,24 +23,45 @@ _METAVARS: Final = {"s": "SECONDS", "B": "BYTES", "B/s": "BYTES/S"}
 
 
 class SettingsCommand(click.Command):
-    """A command with a flag for every key of the configuration, and help in sections."""
+    """A command with flags for keys of the configuration, and help in sections.
+
+    Attributes:
+        target: How the help writes the argument.
+        sections: Group -> the title of its section, in the order of the help.
+        words: What keys mean to this command, where that is not quite what they mean to ``sojourn serve``.
+        groups: The same, of the groups.
+    """
+
+    target: ClassVar[str] = FLAGS[TARGET]
+    sections: ClassVar[Mapping[str, str]] = SECTIONS
+    words: ClassVar[Mapping[str, str]] = {}
+    groups: ClassVar[Mapping[str, str]] = {}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As usual, but ``--access-log`` may stand alone, as it does for uvicorn."""
         return super().parse_args(ctx, list(_with_value(args)))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One section per group of keys, then what helps those who come from uvicorn."""
+        """One section per group of keys that it has flags for, then what helps those who come from uvicorn."""
+        given = {option.name for option in self.params}
         own = [record for option in self.params if not _is_key(option) and (record := option.get_help_record(ctx))]
         with formatter.section("Options"):
             formatter.write_dl(own)
-        for group, title in SECTIONS.items():
-            rows = [(_usage(key), _help(key)) for key in keys().values() if key.group == group and key.path in FLAGS]
+        for group, title in self.sections.items():
+            rows = [
+                (self.target if key.path == TARGET else _usage(key), _help(key, self.words.get(key.path, key.doc)))
+                for key in keys().values()
+                if key.group == group and _identifier(key.path) in given
+            ]
+            if not rows:
+                continue
             with formatter.section(title):
-                formatter.write_text(group_docs()[group])
+                formatter.write_text(self.groups.get(group, group_docs()[group]))
                 formatter.write_dl(rows, col_max=36)
-        with formatter.section("Flags of uvicorn that are understood too"):
-            formatter.write_dl([(alias, _instead(alias)) for alias in ALIASES], col_max=36)
+        aliases = [(alias, _instead(alias)) for alias in ALIASES if _identifier(alias) in given]
+        if aliases:
+            with formatter.section("Flags of uvicorn that are understood too"):
+                formatter.write_dl(aliases, col_max=36)
         formatter.write_paragraph()
         formatter.write_text(
             "Durations are seconds or have a unit (500ms, 10s, 5m, 1h), sizes are bytes or have a unit (64KiB, 1MB); "
@@ -49,10 +70,18 @@ class SettingsCommand(click.Command):
         )
 
 
-def parameters() -> list[click.Parameter]:
-    """The argument APP, ``--config``, and the flags of all keys with their other names."""
+def parameters(
+    paths: Collection[str] = tuple(FLAGS), *, target: str = "[APP]", uvicorn: bool = True
+) -> list[click.Parameter]:
+    """The argument APP, ``--config``, and the flags of keys with their other names.
+
+    Args:
+        paths: The keys, dotted.
+        target: How the help writes the argument.
+        uvicorn: Whether what those who come from uvicorn write is understood, too.
+    """
     found: list[click.Parameter] = [
-        click.Argument([_identifier(TARGET)], required=False, metavar="[APP]"),
+        click.Argument([_identifier(TARGET)], required=False, metavar=target),
         click.Option(
             ["--config", "config_file"],
             type=click.Path(path_type=Path),
@@ -60,7 +89,9 @@ def parameters() -> list[click.Parameter]:
             help="Configuration file; default: sojourn.toml, or [tool.sojourn] of pyproject.toml.",
         ),
     ]
-    found += [_option(keys()[path], flag) for path, flag in FLAGS.items() if path != TARGET and path in keys()]
+    found += [_option(keys()[path], FLAGS[path]) for path in paths if path != TARGET]
+    if not uvicorn:
+        return found
     found += [_hidden(flag, takes_value=alias.constant is None) for flag, alias in ALIASES.items()]
     found += [
         _hidden(flag, takes_value=values is not None, check=partial(_same, flag, values))
@@ -162,13 +193,13 @@ def _usage(key: Key) -> str:
         case "list":
             return f"{flag} TEXT,..."
         case "text":
-            return f"{flag} TEXT" if flag != "APP" else flag
+            return f"{flag} TEXT"
         case _:
             return f"{flag} {_METAVARS.get(key.unit, 'NUMBER')}"
 
 
-def _help(key: Key) -> str:
-    return key.doc if key.default in ("", ()) else f"{key.doc} [{display(key, key.default)}]"
+def _help(key: Key, text: str) -> str:
+    return text if key.default in ("", ()) else f"{text} [{display(key, key.default)}]"
 
 
 def _instead(alias: str) -> str:

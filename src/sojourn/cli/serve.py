@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sojourn.cli.flags import SERVED
 from sojourn.cli.options import SettingsCommand, load_settings, parameters
 from sojourn.cli.version import sojourn_version
 from sojourn.config import Config
@@ -22,19 +23,21 @@ from sojourn.server.settings import Loaded, waits_without_deadline
 from sojourn.server.settings.layers import Origin
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from sojourn.server.workers.upgrade import Handed, Successor
 
-__all__ = ["deadline_notice", "serve"]
+__all__ = ["CHECK", "CHILD", "deadline_notice", "launch", "serve", "working_folder"]
 
 #: How the parent of a reload tells its child which descriptor to serve on, and who its parent is.
-_CHILD: Final = "--reload-child"
+CHILD: Final = "--reload-child"
 #: Asks new code whether it could take over the state behind a descriptor.
-_CHECK: Final = "--check-upgrade"
+CHECK: Final = "--check-upgrade"
 
 
-@click.command(cls=SettingsCommand, params=parameters())
-@click.option(_CHILD, metavar="FD:PID", hidden=True)
-@click.option(_CHECK, type=int, hidden=True)
+@click.command(cls=SettingsCommand, params=parameters(SERVED))
+@click.option(CHILD, metavar="FD:PID", hidden=True)
+@click.option(CHECK, type=int, hidden=True)
 @click.pass_context
 def serve(
     ctx: click.Context,
@@ -49,13 +52,32 @@ def serve(
     Without the attribute, app and application are tried. Stops cleanly on SIGTERM and Ctrl-C: requests finish, streams
     and WebSockets are told; a second signal hurries, a third exits at once.
     """
-    folder = _working_folder()
+    folder = working_folder()
 
     def load() -> Loaded:
         os.chdir(folder)  # anew each time: it may be a link that meanwhile leads elsewhere
         return load_settings(config_file, given, os.environ, Path.cwd())
 
-    arguments = ctx.find_root().obj or ()
+    return launch(load, ctx.find_root().obj or ("serve",), reload_child, check_upgrade)
+
+
+def launch(
+    load: Callable[[], Loaded], arguments: Sequence[str], reload_child: str | None, check_upgrade: int | None
+) -> int:
+    """Run what the settings ask for: a supervisor, one process, or the parent of a reload.
+
+    Args:
+        load: Reads the settings; again for each restart.
+        arguments: The command line, from the command's name on.
+        reload_child: The value of :data:`CHILD`.
+        check_upgrade: The value of :data:`CHECK`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SojournError: It could not start.
+    """
     if check_upgrade is not None:
         return _check_upgrade(load(), check_upgrade)
     handed = _handed()
@@ -144,11 +166,11 @@ def _successor(arguments: Sequence[str], farewell: Callable[[], None]) -> Succes
     count = len(arguments)
     as_called = count and sys.orig_argv[-count:] == list(arguments)
     before = [sys.executable, *sys.orig_argv[1:-count]] if as_called else [sys.executable, "-m", "sojourn.cli"]
-    command, *rest = arguments or ("serve",)
+    command, *rest = arguments
     from sojourn.server.workers.upgrade import Successor
 
     def check(state: int) -> list[str]:
-        return [*before, command, f"{_CHECK}={state}", *rest]
+        return [*before, command, f"{CHECK}={state}", *rest]
 
     return Successor([*before, command, *rest], check=check, farewell=farewell)
 
@@ -166,7 +188,7 @@ def _check_upgrade(loaded: Loaded, state: int) -> int:
     return 0
 
 
-def _working_folder() -> str:
+def working_folder() -> str:
     """The working folder by the name the shell has for it: the name of a link, where that leads here."""
     real, named = os.getcwd(), os.environ.get("PWD", "")
     try:
@@ -178,15 +200,22 @@ def _working_folder() -> str:
 def _announcer(config: Config) -> Callable[[str, int], None]:
     """What is called with the addresses and the number of workers once they are served."""
     notice = deadline_notice(config)
+    works = config.app.interface == "tasks"
     target = config.app.target or "the application"
+    kinds = ", ".join(config.work.kinds) if works else ""
 
     def announce(addresses: str, workers: int) -> None:
         if not sys.stderr.isatty():
-            notes = [note for note in (f"{workers} workers" if workers > 1 else "", notice) if note]
+            what = f"running tasks of {target}" if works else f"serving {target} at {addresses}"
+            notes = [note for note in (kinds, f"{workers} workers" if workers > 1 else "", notice) if note]
             more = f" ({'; '.join(notes)})" if notes else ""
-            _say(f"serving {target} at {addresses}{more}")
+            _say(f"{what}{more}")
             return
-        lines = [f"Sojourn {sojourn_version()} serves {target}", f"  address    {addresses}"]
+        lines = [f"Sojourn {sojourn_version()} {'runs tasks of' if works else 'serves'} {target}"]
+        if addresses:
+            lines.append(f"  address    {addresses}")
+        if kinds:
+            lines.append(f"  kinds      {kinds}")
         if workers > 1:
             lines.append(f"  workers    {workers}")
         if notice:
@@ -197,7 +226,7 @@ def _announcer(config: Config) -> Callable[[str, int], None]:
 
 
 def _reload(loaded: Loaded, arguments: Sequence[str]) -> int:
-    from sojourn.net.bind import addresses, bind, release
+    from sojourn.net.bind import addresses, listening, release
     from sojourn.server.reload import Reloader, Watch
 
     config = loaded.config
@@ -206,22 +235,23 @@ def _reload(loaded: Loaded, arguments: Sequence[str]) -> int:
         if not folder.is_dir():
             raise ConfigError(f"{folder} is no folder", key="app.reload_dirs")
     files = [*loaded.files, *([Path(config.app.env_file)] if config.app.env_file else [])]
-    sockets = bind(config.bind)
+    sockets = listening(config)
     try:
-        sock, *others = sockets
-        if others:
+        sock = sockets[0] if sockets else None
+        if sockets[1:]:
             served, *left_out = addresses(sockets, "https" if config.tls.cert else "http")
             _say(f"reload: one address is served: {served}, not {', '.join(left_out)}")
-        command = _child_command(arguments, sock.fileno())
+        command = _child_command(arguments, sock)
         return Reloader(command, sock, Watch(folders, files), say=_say).run()
     finally:
         release(sockets, config.bind)
 
 
-def _child_command(arguments: Sequence[str], fd: int) -> list[str]:
-    """The same command line, with the descriptor right after the command's name."""
-    command, *rest = arguments or ("serve",)
-    return [sys.executable, "-m", "sojourn.cli", command, _CHILD, f"{fd}:{os.getpid()}", *rest]
+def _child_command(arguments: Sequence[str], sock: socket | None) -> list[str]:
+    """The same command line, with the descriptor right after the command's name; none where nothing listens."""
+    command, *rest = arguments
+    fd = "" if sock is None else sock.fileno()
+    return [sys.executable, "-m", "sojourn.cli", command, CHILD, f"{fd}:{os.getpid()}", *rest]
 
 
 def _child_config(config: Config, reload_child: str) -> Config:
@@ -229,10 +259,10 @@ def _child_config(config: Config, reload_child: str) -> Config:
     from sojourn.server.reload import in_child
 
     fd, _, parent = reload_child.partition(":")
-    if not (fd.isdecimal() and parent.isdecimal()):
-        raise click.UsageError(f"{_CHILD} is for the parent of a reload only")
+    if not ((fd.isdecimal() or not fd) and parent.isdecimal()):
+        raise click.UsageError(f"{CHILD} is for the parent of a reload only")
     die_with_parent(int(parent))
-    return in_child(config, int(fd))
+    return in_child(config, int(fd) if fd else None)
 
 
 def _say(line: str) -> None:

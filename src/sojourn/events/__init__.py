@@ -9,6 +9,7 @@ from sojourn.events.connections import AcceptPaused, AcceptResumed, ConnectionEn
 from sojourn.events.diagnosis import LeakFound, LeaseOverdue, LeaseReturned, LoopStalled
 from sojourn.events.drain import DrainCounted, DrainCut, DrainParticipantEnded, DrainPhaseChanged, DrainReported
 from sojourn.events.guards import CircuitChanged, PressureChanged
+from sojourn.events.journal import JournalAway, JournalBack, TaskBegan, TaskEnded, TaskHandedOver, TaskLost
 from sojourn.events.requests import ApplicationFailed, CallerDeadline, DeadlineMissed, RequestEnded, RequestLimited
 from sojourn.events.server import ConfigChanged, LifespanFailed, RegistrationFailed, ServerStarted, ServerStopped
 from sojourn.events.tasks import TaskFailed, TaskSurvived
@@ -32,6 +33,8 @@ __all__ = [
     "DrainPhaseChanged",
     "DrainReported",
     "Event",
+    "JournalAway",
+    "JournalBack",
     "LeakFound",
     "LeaseOverdue",
     "LeaseReturned",
@@ -44,7 +47,11 @@ __all__ = [
     "RestartFailed",
     "ServerStarted",
     "ServerStopped",
+    "TaskBegan",
+    "TaskEnded",
     "TaskFailed",
+    "TaskHandedOver",
+    "TaskLost",
     "TaskSurvived",
     "WebSocketOpened",
     "WorkerEnded",
@@ -65,6 +72,12 @@ Event = (
     | DeadlineMissed
     | TaskFailed
     | TaskSurvived
+    | TaskBegan
+    | TaskEnded
+    | TaskHandedOver
+    | TaskLost
+    | JournalAway
+    | JournalBack
     | ApplicationFailed
     | LoopStalled
     | PressureChanged

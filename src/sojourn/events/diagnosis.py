@@ -35,7 +35,7 @@ class LeakFound(NamedTuple):
     """Something is alive past its declared end. Once for each signature; the count grows silently after that.
 
     Attributes:
-        kind: ``task``, ``lost_task``, ``coroutine``, ``lease``, ``fd``, ``connection`` or ``resource``.
+        kind: ``task``, ``lost_task``, ``run``, ``coroutine``, ``lease``, ``fd``, ``connection`` or ``resource``.
         what: What it is: the coroutine's name, the pool, the file, the kind of socket.
         created: Where it was made or taken, as ``file:line in function``.
         waiting: Where it is now, as ``file:line in function``; "" when nothing is known.

@@ -50,12 +50,14 @@ class DrainParticipantEnded(NamedTuple):
         phase: Of which phase.
         seconds: How long it took.
         problem: What went wrong; None when nothing did.
+        counts: What it says that it did, by its own words, such as ``handed_over``.
     """
 
     name: str
     phase: str
     seconds: float
     problem: str | None
+    counts: Mapping[str, int] = {}
 
 
 class DrainReported(NamedTuple):

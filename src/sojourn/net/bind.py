@@ -9,11 +9,11 @@ import stat
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import NamedTuple
 
-from sojourn.config import Bind
+from sojourn.config import Bind, Config
 from sojourn.errors import BindError, ConfigError
 from sojourn.net.handover import adopt, inherited
 
-__all__ = ["addresses", "bind", "release"]
+__all__ = ["addresses", "bind", "listening", "release"]
 
 #: How often another free port is tried for port 0, when a port free at the first host is taken at the next.
 PORT_TRIES = 16
@@ -44,6 +44,16 @@ def bind(settings: Bind, environ: MutableMapping[str, str] | None = None) -> lis
         if sockets:
             return sockets
     return _tcp(settings)
+
+
+def listening(config: Config) -> list[socket.socket]:
+    """Open the listening sockets of a configuration: none where only tasks are run.
+
+    Raises:
+        ConfigError: The settings contradict each other or can't be meant.
+        BindError: An address can't be listened on; nothing is left open.
+    """
+    return [] if config.app.interface == "tasks" else bind(config.bind)
 
 
 def release(sockets: Iterable[socket.socket], settings: Bind) -> None:

@@ -16,7 +16,7 @@ from sojourn.ops.client import Admin
 from sojourn.ops.words import plain
 from sojourn.server.settings import load
 
-__all__ = ["as_json", "asks", "find", "tell", "token", "unanswered"]
+__all__ = ["as_json", "asks", "find", "tell", "token", "unanswered", "with_options"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -37,6 +37,16 @@ def asks(function: _Function) -> _Function:
     ) -> Any:
         return function(admin=find(place, token_file, config_file, timeout, os.environ), **more)
 
+    result: _Function = with_options(asking)
+    return result
+
+
+def with_options(function: Any) -> Any:
+    """Give a command the options that say whom to ask, as ``place``, ``token_file``, ``config_file`` and ``timeout``.
+
+    Args:
+        function: The command, before ``click.command``.
+    """
     options = (
         click.option("--admin", "place", metavar="PLACE", help="Whom to ask: unix:PATH or HOST:PORT. [admin.bind]"),
         click.option("--token-file", type=click.Path(path_type=Path), help="File with the token. [admin.token]"),
@@ -49,11 +59,9 @@ def asks(function: _Function) -> _Function:
             help="Seconds for an answer. [10]",
         ),
     )
-    decorated: Any = asking
     for option in reversed(options):
-        decorated = option(decorated)
-    result: _Function = decorated
-    return result
+        function = option(function)
+    return function
 
 
 def find(

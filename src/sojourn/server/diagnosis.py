@@ -11,6 +11,7 @@ from sojourn.observe.answers import Answer, Answers
 from sojourn.observe.connections import Connections
 from sojourn.observe.endings.endings import Endings
 from sojourn.observe.hubs import HubWatch
+from sojourn.observe.journals import JournalWatch
 from sojourn.observe.leaks.detector import Leaks
 from sojourn.observe.metrics.memory import Block
 from sojourn.observe.metrics.meter import Meter
@@ -61,6 +62,7 @@ class Diagnosis:
         self._add(self.stalls)
         self._add(Connections(site))
         self._add(HubWatch(site, self._meter))
+        self._add(JournalWatch(site, self._meter))
         guards = Guards(site.runtime.bus)
         site.runtime.context.run(GUARDS.set, guards)
         self.gauges.append(guards.report)

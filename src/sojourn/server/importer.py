@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, cast
@@ -22,10 +22,11 @@ from sojourn.errors import ConfigError, StartupError
 from sojourn.server.settings.keys import closest
 from sojourn.typing import ASGIApp
 
-__all__ = ["DEFAULT_NAMES", "load_app", "read_env_file"]
+__all__ = ["DEFAULT_NAMES", "load_app", "load_object", "read_env_file"]
 
 #: Tried in this order when the target names only a module.
 DEFAULT_NAMES: Final = ("app", "application")
+_TASKS_NAMES: Final = ("tasks",)
 
 _LINE: Final = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 _QUOTED: Final = re.compile(r"""(?:"((?:[^"\\]|\\.)*)"|'([^']*)')\s*(?:#.*)?""")
@@ -55,18 +56,36 @@ def load_app(app: App) -> ASGIApp:
         ...
         sojourn.errors.StartupError: module json (...) has no attribute Decoder; did you mean decoder?
     """
-    module_name, attributes = _split(app.target)
+    target, name = load_object(app)
+    _check_callable(target, name, app)
+    return cast(ASGIApp, target)
+
+
+def load_object(app: App) -> tuple[object, str]:
+    """Import what is named, whatever it is; otherwise as :func:`load_app`.
+
+    Args:
+        app: What to import, and how. Where its interface is ``tasks``, other names are tried.
+
+    Returns:
+        The object, or what the factory returned, and its full name.
+
+    Raises:
+        ConfigError: The target is no ``module:attribute``, or the environment file can't be used.
+        StartupError: The import, the attribute or the factory failed.
+    """
+    tasks = app.interface == "tasks"
+    module_name, attributes = _split(app.target, "work module:attribute" if tasks else "serve module:attribute")
     if app.env_file is not None:
         _apply_env_file(Path(app.env_file))
     folder = os.path.abspath(app.dir)
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
     module = _import(module_name, folder)
-    target, name = _attribute(module, attributes)
+    target, name = _attribute(module, attributes, _TASKS_NAMES if tasks else DEFAULT_NAMES)
     if app.factory:
         target, name = _call_factory(target, name), f"{name}()"
-    _check_callable(target, name, app)
-    return cast(ASGIApp, target)
+    return target, name
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -118,11 +137,12 @@ def _apply_env_file(path: Path) -> None:
         os.environ.setdefault(name, value)
 
 
-def _split(target: str) -> tuple[str, str]:
+def _split(target: str, usage: str) -> tuple[str, str]:
     """Module and dotted attribute of a target; the attribute is "" when the target names none."""
     module, _, attributes = target.partition(":")
     if not target:
-        raise ConfigError("no application is named: write sojourn serve module:attribute", key="app.target")
+        what = "application is" if usage.startswith("serve") else "tasks are"
+        raise ConfigError(f"no {what} named: write sojourn {usage}", key="app.target")
     if module.endswith(".py") or "/" in module:
         name = module.removesuffix(".py").strip("./").replace("/", ".")
         raise ConfigError(f"{target!r} is a file: write {name}:{attributes or 'app'}", key="app.target")
@@ -151,15 +171,16 @@ def _import(name: str, folder: str) -> ModuleType:
         raise StartupError(f"can't import {name}: {_words(exc)}{_at(exc)}") from exc
 
 
-def _attribute(module: ModuleType, attributes: str) -> tuple[object, str]:
+def _attribute(module: ModuleType, attributes: str, defaults: Sequence[str]) -> tuple[object, str]:
     """The object that ``attributes`` names, and its full name for messages."""
     if not attributes:
-        for default in DEFAULT_NAMES:
+        for default in defaults:
             if hasattr(module, default):
                 return getattr(module, default), f"{module.__name__}:{default}"
         near = next((name for name, value in vars(module).items() if _first_parameter(value) == "scope"), None)
         advice = _did_you_mean(near and f"{module.__name__}:{near}") or f"; write {module.__name__}:NAME"
-        raise StartupError(f"{_described(module)} has neither {' nor '.join(DEFAULT_NAMES)}{advice}")
+        lacks = f"neither {' nor '.join(defaults)}" if len(defaults) > 1 else f"no {defaults[0]}"
+        raise StartupError(f"{_described(module)} has {lacks}{advice}")
     found: object = module
     name = module.__name__
     for part in attributes.split("."):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ __all__ = ["PATIENCE", "Participants"]
 
 #: Seconds for a cancelled task: the whole ladder, and a little.
 PATIENCE: Final = LADDER[-1] + 1.0
+_NONE: Final[Mapping[str, int]] = {}
 
 
 class Participants:
@@ -37,7 +38,7 @@ class Participants:
         self._ticker = ticker
         self._bus = bus
         self._idle = idle
-        self._running: dict[asyncio.Task[None], tuple[Participant, float]] = {}
+        self._running: dict[asyncio.Task[Mapping[str, int] | None], tuple[Participant, float]] = {}
         self.ended: list[DrainParticipantEnded] = []
 
     @property
@@ -58,31 +59,41 @@ class Participants:
         for task in list(self._running):
             self._cancel(task, "drain_forced")
 
-    def _cancel(self, task: asyncio.Task[None], cause: str) -> None:
+    def _cancel(self, task: asyncio.Task[Any], cause: str) -> None:
         if task in self._running:
             self._work.cancel(task, cause, f"drain participant {self._running[task][0].name}")
             # Nobody waits longer than that, even for one that does not heed it.
             self._ticker.call_later(PATIENCE, partial(self._end, task, "did not end when it was cancelled"))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[Mapping[str, int] | None]) -> None:
+        counts: Mapping[str, int] = {}
         if task.cancelled():
             since = self._ticker.now - self._running[task][1] if task in self._running else 0.0
             problem: str | None = f"was cancelled after {since:.1f} s"
         else:
             error = task.exception()
             problem = None if error is None else f"{type(error).__name__}: {error}".rstrip(": ")
-        self._end(task, problem)
+            counts = _counts(task.result()) if error is None else {}
+        self._end(task, problem, counts)
 
-    def _end(self, task: asyncio.Task[Any], problem: str | None) -> None:
+    def _end(self, task: asyncio.Task[Any], problem: str | None, counts: Mapping[str, int] = _NONE) -> None:
         participant, since = self._running.pop(task, (None, 0.0))
         if participant is None:
             return
-        ended = DrainParticipantEnded(participant.name, participant.phase, self._ticker.now - since, problem)
+        seconds = self._ticker.now - since
+        ended = DrainParticipantEnded(participant.name, participant.phase, seconds, problem, counts)
         self.ended.append(ended)
         self._bus.emit(ended)
         if not self._running:
             self._idle()
 
 
-async def _call(participant: Participant) -> None:
-    await participant.call()
+async def _call(participant: Participant) -> Mapping[str, int] | None:
+    return await participant.call()
+
+
+def _counts(said: object) -> dict[str, int]:
+    """What a participant says that it did. It is an application's: anything else than numbers by words is nothing."""
+    if not isinstance(said, Mapping):
+        return {}
+    return {str(what): number for what, number in said.items() if isinstance(number, int)}

@@ -93,7 +93,7 @@ class Reloader:
 
     Args:
         command: The child's command line; it inherits the socket under ``sock.fileno()``.
-        sock: The listening socket.
+        sock: The listening socket; None where nothing listens.
         watch: What a restart depends on.
         say: Gets one line for each thing that happens.
         stop_limit: Seconds from SIGTERM to SIGKILL.
@@ -103,7 +103,7 @@ class Reloader:
     def __init__(
         self,
         command: Sequence[str],
-        sock: socket,
+        sock: socket | None,
         watch: Watch,
         *,
         say: Callable[[str], None],
@@ -158,7 +158,7 @@ class Reloader:
                 self._start()
 
     def _start(self) -> None:
-        self._child = subprocess.Popen(self._command, pass_fds=[self._sock.fileno()])
+        self._child = subprocess.Popen(self._command, pass_fds=[self._sock.fileno()] if self._sock else [])
 
     def _stop(self, told: bool = False) -> int:
         """End the child and return its exit code. ``told`` says that the signal reached it already."""
@@ -180,8 +180,8 @@ class Reloader:
         return _CUT if killed else max(code, 0)
 
 
-def in_child(config: Config, fd: int) -> Config:
-    """The configuration of the child: it serves on the inherited descriptor and is quick to stop."""
+def in_child(config: Config, fd: int | None) -> Config:
+    """The configuration of the child: it serves on the inherited descriptor, if any, and is quick to stop."""
     drain = config.drain
     shorter: dict[str, Any] = {name: min(getattr(drain, name), _DRAIN) for name in _WAITS}
     shorter |= {"delay": 0.0, "close_rate": None}

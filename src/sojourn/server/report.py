@@ -26,6 +26,7 @@ __all__ = [
     "cycle_of",
     "described",
     "kind_of",
+    "summed",
     "task_of",
     "write_report",
     "write_whole",
@@ -78,8 +79,14 @@ class Report(NamedTuple):
 
     @property
     def lost(self) -> bool:
-        """Whether a participant of the phase ``persist`` did not save what it was to save."""
-        return any(ended.phase == "persist" and ended.problem is not None for ended in self.participants)
+        """Whether a participant of the phase ``persist`` did not save what it was to, or counts what is ``lost``."""
+        saves = [ended for ended in self.participants if ended.phase == "persist"]
+        return any(ended.problem is not None or ended.counts.get("lost", 0) > 0 for ended in saves)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What participants say that they did, by their names."""
+        return summed((ended.name, ended.counts) for ended in self.participants)
 
     @property
     def exit_code(self) -> int:
@@ -103,9 +110,24 @@ class Report(NamedTuple):
             "unanswered": self.unanswered,
             "kinds": {name: tally._asdict() for name, tally in self.kinds.items()},
             "cuts": [cut._asdict() for cut in self.cuts],
-            "participants": [ended._asdict() for ended in self.participants],
+            "participants": [{**ended._asdict(), "counts": dict(ended.counts)} for ended in self.participants],
+            "counts": self.counts,
             "problem": self.problem,
         }
+
+
+def summed(counted: Iterable[tuple[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """What participants counted, those of one name together.
+
+    Args:
+        counted: Name and counts of each.
+    """
+    totals: dict[str, dict[str, int]] = {}
+    for name, counts in counted:
+        for what, number in counts.items():
+            total = totals.setdefault(name, {})
+            total[what] = total.get(what, 0) + number
+    return totals
 
 
 def write_report(report: Report, path: str | None) -> str | None:

@@ -20,7 +20,7 @@ from sojourn.bus import Bus
 from sojourn.clock import Clock, SystemClock
 from sojourn.config import Config
 from sojourn.events import LoopStalled, RestartFailed, ServerStarted, ServerStopped
-from sojourn.net.bind import addresses, bind, release
+from sojourn.net.bind import addresses, listening, release
 from sojourn.net.listener import Listener
 from sojourn.net.runtime import Runtime
 from sojourn.net.ticker import Ticker
@@ -34,7 +34,6 @@ from sojourn.scopes.alarms import alarms
 from sojourn.scopes.offload import OFFLOAD, Offload
 from sojourn.scopes.work import Work
 from sojourn.server.diagnosis import Diagnosis
-from sojourn.server.importer import load_app
 from sojourn.server.lifecycle import Shutdown
 from sojourn.server.pressure import Pressure, no_pressure
 from sojourn.server.process import event_loop_factory, run_server, tune_collector
@@ -43,6 +42,7 @@ from sojourn.server.reception import Reception
 from sojourn.server.report import Report, write_report
 from sojourn.server.settings.budgets import read_budgets
 from sojourn.server.solo import Solo
+from sojourn.server.work import application
 from sojourn.server.workers.siblings import Siblings
 from sojourn.typing import ASGIApp
 
@@ -119,7 +119,7 @@ class Server:
             raise RuntimeError("a server starts once; make another one")
         config = self.config
         tls = server_context(config.tls)
-        sockets = list(self._given) if self._given is not None else bind(config.bind)
+        sockets = list(self._given) if self._given is not None else listening(config)
         self._bound = [] if self._given is not None else sockets
         try:
             loop = asyncio.get_running_loop()
@@ -356,7 +356,7 @@ def run(app: ASGIApp | str, config: Config | None = None, *, announce: Callable[
     """
     config = _at_terminal(config or Config())
     if isinstance(app, str):
-        app = load_app(msgspec.structs.replace(config.app, target=app))
+        app = application(msgspec.structs.replace(config, app=msgspec.structs.replace(config.app, target=app)))
     bus = Bus()
     observing = install(bus, config.log, SystemClock())
     unmark = mark_records()

@@ -124,6 +124,8 @@ class Solo:
         if self._metrics is None:
             raise ErrandError(404, "metrics_off", "diagnostics.metrics is off")
         text = await application_text(self._server.runtime.loop)
+        if (look := self._answers.get("journal_gauges")) is not None:
+            await look({})
         worker = WorkerState(_WORKER, _ROW, not self._server.stopping, 0.0)
         # In a thread: a long page must not hold up the loop that serves.
         loop, texts = self._server.runtime.loop, {_WORKER: text} if text else {}

@@ -20,6 +20,8 @@ from sojourn.events import (
     DrainPhaseChanged,
     DrainReported,
     Event,
+    JournalAway,
+    JournalBack,
     LeakFound,
     LeaseOverdue,
     LeaseReturned,
@@ -29,6 +31,9 @@ from sojourn.events import (
     RestartFailed,
     ServerStarted,
     ServerStopped,
+    TaskEnded,
+    TaskHandedOver,
+    TaskLost,
     TaskSurvived,
     WorkerEnded,
     WorkerHung,
@@ -107,6 +112,30 @@ def bus() -> Iterator[Bus]:
         (DrainParticipantEnded("save", "persist", 1.0, None), "INFO", "drain: save is done after 1.0 s"),
         (DrainParticipantEnded("save", "persist", 1.0, "OSError: full"), "ERROR",
          "drain: save failed after 1.0 s: OSError: full"),
+        (DrainParticipantEnded("tasks", "persist", 1.0, None, {"handed_over": 3, "lost": 0}), "INFO",
+         "drain: tasks is done after 1.0 s: 3 handed over, 0 lost"),
+        (DrainParticipantEnded("tasks", "persist", 1.0, "OSError: full", {"lost": 2}), "ERROR",
+         "drain: tasks failed after 1.0 s: OSError: full (2 lost)"),
+        (TaskEnded("export", "t1", "completed", 1, 0.25), "DEBUG",
+         "durable task export t1, attempt 1: completed after 0.250 s"),
+        (TaskEnded("export", "t1", "handover", 2, 0.25), "DEBUG",
+         "durable task export t1, attempt 2: interrupted after 0.250 s"),
+        (TaskEnded("export", "t1", "failed", 3, 2.0, "OSError: full", 7, 0.0, STACK), "ERROR",
+         ("durable task export t1, attempt 3: failed after 2.0 s: OSError: full\n"
+          + STACK.rstrip().replace("\n", "\n    "))),
+        (TaskEnded("export", "t1", "retry", 1, 2.0, "OSError: full", 7, 4.0), "WARNING",
+         "durable task export t1, attempt 1: failed, and is tried again in 4.0 s: OSError: full"),
+        (TaskHandedOver("export", "t1", 2.0), "INFO",
+         "durable task export t1 was interrupted after 2.0 s and handed over"),
+        (TaskLost("export", "t1", "lease", 2.0), "WARNING",
+         "durable task export t1 was lost after 2.0 s: its lease went to another node"),
+        (TaskLost("export", "t1", "fenced", 2.0), "WARNING",
+         "durable task export t1 was lost after 2.0 s: its lease could not be renewed in time"),
+        (JournalAway("tasks", "redis", "no route to host", 0), "ERROR",
+         "the journal of tasks (redis) can't be reached, serving goes on: no route to host"),
+        (JournalAway("tasks", "redis", "no route to host", 3), "ERROR",
+         "the journal of tasks (redis) can't be reached, serving goes on: no route to host; 3 tasks are held here"),
+        (JournalBack("tasks", "redis", 12.34), "INFO", "the journal of tasks (redis) answers again after 12.3 s"),
         (ServerStarted(("http://a:1", "unix:/b")), "INFO", "listening on http://a:1, unix:/b"),
         (ServerStopped(10, 0), "INFO", "stopped: 10 connections finished, 0 cut"),
         (WorkerStarted(1, 10, "start"), "DEBUG", "worker 1 (process 10) starts: start"),
@@ -149,6 +178,8 @@ def test_a_failed_application_is_told_with_its_traceback(bus: Bus, caplog: pytes
         FAILED._replace(method="GET\n"),
         DeadlineMissed(1, "header", 1.0, "/\r\n"),
         SURVIVED._replace(ended=True, owner="connection 1 GET /\n\x9b", name="n\n"),
+        TaskEnded("export\n", "t1\x1b", "failed", 1, 1.0, "ValueError: \nERROR forged"),
+        JournalAway("tasks\n", "redis", "\x1b[2J", 0),
     ],
 )
 def test_a_client_cannot_forge_a_message(bus: Bus, caplog: pytest.LogCaptureFixture, event: Event) -> None:
@@ -175,6 +206,20 @@ def test_what_comes_in_masses_is_told_five_times_a_minute_and_counted(caplog: py
     messages.close()
     assert caplog.messages[-1] == "stalls of the event loop: 3 more were left out"
     assert bus.failures == 0
+
+
+def test_tasks_of_a_kind_that_fail_alike_are_told_five_times_a_minute_and_completed_ones_only_when_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus = Bus()
+    messages = Messages(bus, clock=ManualClock())
+    with caplog.at_level(logging.INFO, LOGGER):
+        for number in range(10):
+            bus.emit(TaskEnded("export", f"t{number}", "retry", 1, 1.0, f"OSError: file {number}"))
+            bus.emit(TaskEnded("export", f"t{number}", "completed", 1, 1.0))
+    assert len(caplog.messages) == 6
+    messages.close()
+    assert caplog.messages[-1] == "durable tasks that failed: 4 more were left out"
 
 
 def test_leaks_of_other_signatures_do_not_hide_each_other(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:

@@ -265,6 +265,20 @@ def test_a_task_that_runs_beside_another_has_its_owner_and_parent() -> None:
     run(main())
 
 
+def test_the_run_of_a_durable_task_is_the_applications_and_has_its_name() -> None:
+    async def main() -> None:
+        async with served(waits) as (server, tasks):
+            runs = server.work.launch(forever(), "task export 4fNx", server.work.context())
+            await turns()
+            task = called(await tasks.list({"owner": "application"}), "task export 4fNx")
+            assert task.owner == "task export 4fNx"
+            assert not task.retained
+            assert tasks.counts()["server"] == 0
+            runs.cancel()
+
+    run(main())
+
+
 def test_the_servers_own_tasks_are_the_servers() -> None:
     async def main() -> None:
         async with served(waits) as (server, tasks):

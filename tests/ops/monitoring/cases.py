@@ -80,11 +80,22 @@ def limit(connections: int) -> Series:
 _CLOSES: Final = "sojourn_hub_closes_total"
 _AWAY: Final = "sojourn_hub_engine_away_for_seconds"
 _GAPS: Final = "sojourn_hub_gaps_total"
+_RUNS: Final = "sojourn_journal_runs_total"
+_OLDEST: Final = 'sojourn_journal_due_oldest_seconds{kind="export"}'
+_JOURNAL: Final = "sojourn_journal_away_for_seconds"
+_CRASHED: Final = 'sojourn_journal_interruptions_total{kind="export",why="crash"}'
+_LOST: Final = 'sojourn_journal_lost_total{kind="export"}'
 _REQUESTS: Final = "sojourn_requests_ended_total"
 _ENDED: Final = "sojourn_connections_ended_total"
 _SOCKETS: Final = f'{_ENDED}{{protocol="websocket"'
 _ACCEPTED: Final = "sojourn_connections_accepted_total"
 _RESTARTS: Final = "sojourn_worker_restarts_total"
+
+
+def outcomes(minutes: int, **counts: int) -> Series:
+    """Ends of runs a minute, by outcome."""
+    return {f'{_RUNS}{{kind="export",outcome="{word}"}}': f"0+{n}x{minutes}" for word, n in counts.items()}
+
 
 CASES: Final[Mapping[tuple[str, str], Case]] = {
     ("SojournLatency", "warning"): Case(latency("1"), latency(".5")),
@@ -144,6 +155,15 @@ CASES: Final[Mapping[tuple[str, str], Case]] = {
     ("SojournHubGaps", "warning"): Case({_GAPS: "0+12x60"}, {_GAPS: "0+3x60"}),
     ("SojournHubEngineAway", "warning"): Case({_AWAY: "0x29 20+60x30"}, {_AWAY: "5x60"}),
     ("SojournHubEngineAway", "critical"): Case({_AWAY: "0x27 20+60x30"}, {_AWAY: "100x60"}),
+    ("SojournJournalWaiting", "warning"): Case({_OLDEST: "0x20 70+60x40"}, {_OLDEST: "50x60"}),
+    ("SojournJournalWaiting", "critical"): Case({_OLDEST: "0x10 60+60x50"}, {_OLDEST: "800x60"}, minute=40),
+    ("SojournJournalAway", "warning"): Case({_JOURNAL: "0x29 20+60x30"}, {_JOURNAL: "5x60"}),
+    ("SojournJournalAway", "critical"): Case({_JOURNAL: "0x28 20+60x30"}, {_JOURNAL: "55x60"}),
+    ("SojournJournalFailures", "warning"): Case(
+        outcomes(60, completed=100, failed=10, retry=50), outcomes(60, completed=1000, failed=10, retry=900)
+    ),
+    ("SojournJournalCrashes", "warning"): Case({_CRASHED: "0x20 4x40"}, {_CRASHED: "0x20 2x40"}),
+    ("SojournJournalLeasesLost", "warning"): Case({_LOST: "0x20 4x40"}, {_LOST: "0x20 2x40"}),
     ("SojournLoopStalled", "info"): Case(
         {'sojourn_loop_stalls_total{cause="code"}': "_x25 1x20"},
         {'sojourn_loop_stalls_total{cause="machine"}': "0+1x60"},
@@ -221,6 +241,11 @@ CALM: Final[Series] = {
     f'{_CLOSES}{{code="4008"}}': "0+1x400",
     _GAPS: "0+1x400",
     _AWAY: "0x400",
+    _OLDEST: "2x400",
+    _JOURNAL: "0x400",
+    _CRASHED: "0x400",
+    _LOST: "0x400",
+    **outcomes(400, completed=1000, retry=20, failed=1, handover=0),
     _ACCEPTED: "0+600x400",
     f'{_ENDED}{{reason="completed"}}': "0+600x400",
     f'{_ENDED}{{reason="drain_forced"}}': "0x400",

@@ -80,7 +80,9 @@ def test_probes_need_no_token(path: str) -> None:
     assert ask(FakeFleet(), path, settings=TOKEN).status == 200
 
 
-@pytest.mark.parametrize("path", ["/config", "/connections/1-7/close", "/hub/disconnect?user=ada"])
+@pytest.mark.parametrize(
+    "path", ["/config", "/connections/1-7/close", "/hub/disconnect?user=ada", "/journal/retry?kind=export"]
+)
 def test_what_can_hurt_who_is_connected_needs_the_key_that_is_named(path: str) -> None:
     fleet = FakeFleet({"close": lambda *_: {}})
     answer = ask(fleet, path, method="POST", body=b'{"timeouts.header": 5}')

@@ -52,6 +52,7 @@ def test_every_line_for_curl_is_answered(line: str) -> None:
         "tasks": lambda *_: [],
         "close": lambda *_: {},
         "hub_disconnect": lambda *_: {"ended": 2},
+        "journal_change_all": lambda *_: {"changed": 2, "before": ""},
         "profile": lambda *_: Profile(name="profile", kinds=(Kind("cpu", "nanoseconds"),), samples=[]),
     }
     answer = ask(

@@ -40,6 +40,7 @@ def test_reports_add_up() -> None:
         "kinds": {"requests": {"open": 4, "told": 0, "finished": 3, "cut": 1}},
         "cuts": [{"what": "request"}],
         "participants": [{"name": "save"}],
+        "counts": {"tasks": {"finished": 2, "lost": 1}},
         "problem": None,
     }
     two = one | {"instance": "a/2", "problem": "it raised", "kinds": {"sockets": {"open": 1}}}
@@ -49,6 +50,7 @@ def test_reports_add_up() -> None:
     assert report["kinds"] == {"requests": {"open": 4, "told": 0, "finished": 3, "cut": 1}, "sockets": {"open": 1}}
     assert report["cuts"] == [{"instance": "a/1", "what": "request"}, {"instance": "a/2", "what": "request"}]
     assert report["participants"] == [{"instance": "a/1", "name": "save"}, {"instance": "a/2", "name": "save"}]
+    assert report["counts"] == {"tasks": {"finished": 4, "lost": 2}}
     assert report["problem"] == "a/2: it raised; a/3: it ended with SIGKILL"
     assert [worker["instance"] for worker in report["workers"]] == ["a/1", "a/2", "a/3"]
 

@@ -21,6 +21,7 @@ from sojourn.observe.leaks.innocent import Innocent
 from sojourn.observe.leaks.leases import LEASES, Leases, OverdueLease
 from sojourn.observe.leaks.ledger import LeakRecord, Ledger, Signature
 from sojourn.observe.leaks.lost import LostTask, LostTasks
+from sojourn.observe.leaks.runs import StuckRuns
 from sojourn.observe.leaks.warned import Warned
 from sojourn.observe.process import resident_bytes
 from sojourn.observe.profiles.model import Frame
@@ -28,6 +29,7 @@ from sojourn.observe.tasks.census import TaskInfo, Tasks
 from sojourn.observe.tasks.every import references
 from sojourn.observe.tasks.factory import origin_of
 from sojourn.policy.growth import Growth
+from sojourn.scopes.journals import JOURNALS
 
 __all__ = ["GrowthNote", "Leaks", "LeaksReport"]
 
@@ -104,6 +106,9 @@ class Leaks:
         self.leases = Leases(runtime.bus, site.ticker, self.ledger, config.lease_held)
         runtime.context.run(LEASES.set, self.leases)
         self.lost = LostTasks(runtime.loop, self.ledger, self._described)
+        self._runs = StuckRuns(
+            runtime.context.get(JOURNALS), self.ledger, lambda task: tasks.describe(task, stacks=True)
+        )
         self._warned = Warned(self.ledger, origins=config.origins)
         self._afterlife = Afterlife(site, self.ledger)
         self._descriptors = Descriptors(site, self.ledger, lambda: sum(self.leases.counts().values()))
@@ -165,6 +170,7 @@ class Leaks:
         """Look everywhere once. The ticker calls it; one sweep ends before the next begins. Cancel: safe."""
         self._sweeps += 1
         self.lost.check()
+        self._runs.look()
         await self._look_at_tasks()
         await self._afterlife.look()
         if self._sweeps % _DESCRIPTORS == 0:

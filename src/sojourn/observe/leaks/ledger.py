@@ -18,7 +18,7 @@ from sojourn.observe.profiles.model import Frame
 __all__ = ["KINDS", "LeakRecord", "Ledger", "Signature"]
 
 #: What can leak.
-KINDS: Final = ("task", "lost_task", "coroutine", "lease", "fd", "connection", "resource")
+KINDS: Final = ("task", "lost_task", "run", "coroutine", "lease", "fd", "connection", "resource")
 #: Signatures kept, of all kinds together; more are counted only.
 _MOST: Final = 500
 
@@ -36,7 +36,7 @@ class LeakRecord(msgspec.Struct, kw_only=True):
     """All leaks of one signature.
 
     Attributes:
-        kind: ``task``, ``lost_task``, ``coroutine``, ``lease``, ``fd``, ``connection`` or ``resource``.
+        kind: ``task``, ``lost_task``, ``run``, ``coroutine``, ``lease``, ``fd``, ``connection`` or ``resource``.
         what: What it is: the coroutine's name, the pool, the file, the kind of socket.
         created: Where it was made or taken, as ``file:line in function``; "" when nothing is known.
         waiting: Where it is now, as ``file:line in function``; "" when nothing is known.

@@ -37,7 +37,10 @@ from sojourn.events import (
     RestartFailed,
     ServerStarted,
     ServerStopped,
+    TaskEnded,
     TaskFailed,
+    TaskHandedOver,
+    TaskLost,
     TaskSurvived,
     WorkerEnded,
     WorkerHung,
@@ -46,6 +49,7 @@ from sojourn.events import (
     WorkerStarted,
 )
 from sojourn.observe.log.allowance import Allowance
+from sojourn.observe.log.durable import DURABLE, Durable, said
 from sojourn.observe.log.text import message
 
 __all__ = ["LOGGER", "Messages"]
@@ -60,12 +64,15 @@ _CAUSES: Final = {
     "machine": "the process got no processor time",
 }
 #: What is told only so often, in a word.
-Masses = LoopStalled | LeakFound | LeaseOverdue | LeaseReturned
+Masses = LoopStalled | LeakFound | LeaseOverdue | LeaseReturned | TaskEnded | TaskHandedOver | TaskLost
 _WORDS: Final[dict[type[Masses], str]] = {
     LoopStalled: "stalls of the event loop",
     LeakFound: "leaks",
     LeaseOverdue: "overdue leases",
     LeaseReturned: "leases given back",
+    TaskEnded: "durable tasks that failed",
+    TaskHandedOver: "durable tasks handed over",
+    TaskLost: "durable tasks lost",
 }
 
 
@@ -115,6 +122,7 @@ class Messages:
             bus.observe(WorkerHung, self._worker_hung),
             bus.observe(RestartFailed, self._restart_failed),
             bus.observe(RegistrationFailed, self._registration_failed),
+            *(bus.observe(kind, self._durable) for kind in DURABLE),
         ]
 
     def close(self) -> None:
@@ -200,6 +208,15 @@ class Messages:
         text = f"what {whom} held of {message(event.pool)} was given back after {event.seconds:.1f} s"
         self._tell_some(logging.INFO, event.pool, event, text)
 
+    def _durable(self, event: Durable) -> None:
+        if isinstance(event, TaskEnded) and event.state == "completed" and not self._logger.isEnabledFor(logging.DEBUG):
+            return  # thousands in a second
+        level, signature, text = said(event)
+        if signature is None or not isinstance(event, TaskEnded | TaskHandedOver | TaskLost):
+            self._tell(level, event, "%s", text)
+        else:
+            self._tell_some(level, signature, event, text)
+
     def _config_changed(self, event: ConfigChanged) -> None:
         changes = ", ".join(f"{key} {before!r} -> {now!r}" for key, (before, now) in event.changes.items())
         text = "configuration %d, set by %s: %s"
@@ -235,11 +252,15 @@ class Messages:
         self._tell(level, event, text, of, event.seconds, told or "nothing was open", event.unanswered, event.exit_code)
 
     def _drain_participant_ended(self, event: DrainParticipantEnded) -> None:
+        counts = ", ".join(f"{number} {message(what).replace('_', ' ')}" for what, number in event.counts.items())
+        told = f": {counts}" if counts else ""
         if event.problem is None:
-            self._tell(logging.INFO, event, "drain: %s is done after %.1f s", message(event.name), event.seconds)
+            text = "drain: %s is done after %.1f s%s"
+            self._tell(logging.INFO, event, text, message(event.name), event.seconds, told)
         else:
-            text = "drain: %s failed after %.1f s: %s"
-            self._tell(logging.ERROR, event, text, message(event.name), event.seconds, message(event.problem))
+            text = "drain: %s failed after %.1f s: %s%s"
+            what = (message(event.name), event.seconds, message(event.problem), f" ({counts})" if counts else "")
+            self._tell(logging.ERROR, event, text, *what)
 
     def _drain_cut(self, event: DrainCut) -> None:
         what = f"{event.what} {message(event.route)}".rstrip()
@@ -255,7 +276,10 @@ class Messages:
     def _server_started(self, event: ServerStarted) -> None:
         if self._enable:
             self._logger.disabled = False
-        self._tell(logging.INFO, event, "listening on %s", ", ".join(event.addresses))
+        if event.addresses:
+            self._tell(logging.INFO, event, "listening on %s", ", ".join(event.addresses))
+        else:
+            self._tell(logging.INFO, event, "started, and listening nowhere")
 
     def _server_stopped(self, event: ServerStopped) -> None:
         text = "stopped: %d connections finished, %d cut"

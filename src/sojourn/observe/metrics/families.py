@@ -81,6 +81,8 @@ _GUARDS: Final = 1000
 _REQUEST: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _SHORT: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 _LONG: Final = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 86400.0)
+_WAITED: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+_RUN: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
 _LAG: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _PAUSE: Final = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _START: Final = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -183,6 +185,27 @@ FAMILIES: Final = (
     _gauge("hub_engine_away_for_seconds", "Since the engine can't be reached; 0 while it can.", join=Join.MAX),
     _counter("hub_engine_away_seconds_total", "Seconds for which it could not be reached."),
     _counter("hub_engine_losses_total", "Times that it could not be reached any more."),
+    # Durable tasks; what is in the journal is asked when the page is made, by one worker
+    _counter("journal_submitted_total", "Durable tasks started here.", "kind"),
+    _counter("journal_runs_total", "Runs of durable tasks that have ended, by how.", "kind outcome"),
+    _counter("journal_interruptions_total", "Runs handed over, or taken up after a crash.", "kind why"),
+    _counter("journal_lost_total", "Runs whose lease was lost or not renewed in time.", "kind"),
+    _counter("journal_fenced_total", "Ends of runs that did not count: another had the task.", "kind"),
+    _counter("journal_self_fenced_total", "Runs cancelled because their lease could not be renewed."),
+    _histogram("journal_wait_seconds", "From when a durable task was due to its run.", _WAITED, "kind"),
+    _histogram("journal_run_seconds", "How long runs lasted.", _RUN, "kind"),
+    _gauge("journal_running", "Durable tasks that run.", "kind"),
+    _gauge("journal_held", "Leases that are held."),
+    _gauge("journal_room", "How many more could run."),
+    _gauge("journal_tasks", "Durable tasks in the journal, of all nodes.", "kind state", join=Join.MAX),
+    _gauge("journal_due_oldest_seconds", "How long the oldest due task has waited.", "kind", join=Join.MAX),
+    _gauge("journal_away_for_seconds", "Since the journal can't be reached; 0 while it can.", join=Join.MAX),
+    _counter("journal_away_seconds_total", "Seconds for which it could not be reached."),
+    _counter("journal_losses_total", "Times that it could not be reached any more."),
+    _counter("journal_call_failures_total", "Calls to the journal that failed.", "call"),
+    _counter("journal_claims_total", "Times that the journal was asked for work."),
+    _counter("journal_claimed_total", "Durable tasks that it gave."),
+    _counter("journal_beats_total", "Times that leases were renewed."),
     # The event loop and the process
     _histogram("loop_lag_seconds", "How much later than it was due the server's timer was served.", _LAG),
     _counter("loop_stalls_total", "Times that the event loop stood still.", "cause"),

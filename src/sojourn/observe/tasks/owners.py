@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sojourn.asgi.control import RequestControl
 from sojourn.asgi.cycle import HttpCycle
@@ -18,6 +18,9 @@ from sojourn.scopes.adoption import adopter_of
 from sojourn.scopes.work import OwnedTask
 
 __all__ = ["KINDS", "Kind", "Owner", "began", "ended", "kind_of", "owner_of", "path_of", "request_of", "runs_beside"]
+
+#: How names of the server's own tasks begin that run a durable task (`tasks/running`).
+_RUN: Final = "task "
 
 Kind = Literal["request", "connection", "server", "application"]
 KINDS: tuple[Kind, ...] = ("request", "connection", "server", "application")
@@ -96,7 +99,9 @@ def kind_of(task: asyncio.Task[Any], part: Callable[[str], Part]) -> Kind:
             return "application"
         return "request" if type(request) is HttpCycle else "connection"
     if isinstance(task, OwnedTask):
-        return "server" if (host := runs_beside(task)) is None else kind_of(host, part)
+        if (host := runs_beside(task)) is not None:
+            return kind_of(host, part)
+        return "application" if _durable(task) else "server"
     return _unnoted(task, part)
 
 
@@ -109,7 +114,8 @@ def owner_of(task: asyncio.Task[Any], part: Callable[[str], Part]) -> Owner:
     if host is not None:
         return owner_of(host, part)
     if isinstance(task, OwnedTask):
-        return Owner("server", "the server")
+        durable = _durable(task)
+        return Owner("application", durable) if durable else Owner("server", "the server")
     kind = kind_of(task, part)
     if kind == "application":
         return Owner(kind, "the application")
@@ -121,6 +127,12 @@ def owner_of(task: asyncio.Task[Any], part: Callable[[str], Part]) -> Owner:
     number = belongs.connection_id
     scope = getattr(belongs, "scope", None)
     return Owner(kind, f"connection {number} {path_of(belongs)}", belongs, number, route_of(scope) if scope else "")
+
+
+def _durable(task: OwnedTask[Any]) -> str:
+    """``task export 4fN...`` of the run of a durable task, by its name: made by the server, and the application's."""
+    name = task.get_name()
+    return name if name.startswith(_RUN) else ""
 
 
 def _unnoted(task: asyncio.Task[Any], part: Callable[[str], Part]) -> Kind:

@@ -1,4 +1,4 @@
-"""One span for each request, from the application's start to the end of the answer."""
+"""One span for each request, from the application's start to the end of the answer; and one for each durable run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sojourn.events import RequestEnded, ServerStarted
 from sojourn.observe.traces.attributes import Beginning, finish, method_of
 from sojourn.observe.traces.messages import Messages
 from sojourn.observe.traces.provider import Provider
+from sojourn.observe.traces.runs import RunSpans
 from sojourn.observe.traces.sampling import DrawnIds, Sampling, Unsampled
 from sojourn.typing import Headers, Receive, Scope, Send
 from sojourn.wire.traceparent import is_unsampled, parse_headers
@@ -49,6 +50,7 @@ class Traces:
         self._open: dict[int, _Open] = {}
         self._forget: Callable[[], None] | None = None
         self._forget_start = site.runtime.bus.observe(ServerStarted, self._started)
+        self._runs = RunSpans(site.runtime.bus, lambda: self._tracer)
         self._app = site.app
         self._standing = self._serve
         site.app = self._standing
@@ -58,6 +60,7 @@ class Traces:
         if self._site.app == self._standing:
             self._site.app = self._app
         self._forget_start()
+        self._runs.close()
         for each in self._open.values():
             each.span.end()
         self._open.clear()

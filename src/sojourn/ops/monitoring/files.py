@@ -8,10 +8,11 @@ from typing import Final
 
 from sojourn.ops.monitoring.alerts import connections as on_connections
 from sojourn.ops.monitoring.alerts import hub as on_hub
+from sojourn.ops.monitoring.alerts import journal as on_tasks
 from sojourn.ops.monitoring.alerts import runtime as on_runtime
 from sojourn.ops.monitoring.alerts import service as on_service
 from sojourn.ops.monitoring.alerts.model import RUNBOOK, Alert, group
-from sojourn.ops.monitoring.dashboards import connections, hub, overload, overview, runtime
+from sojourn.ops.monitoring.dashboards import connections, hub, journal, overload, overview, runtime
 from sojourn.ops.monitoring.dashboards.grafana import as_json
 
 __all__ = ["ALERTS", "DASHBOARDS", "export", "files"]
@@ -20,12 +21,14 @@ ALERTS: Final[Mapping[str, tuple[Alert, ...]]] = {
     "sojourn-service": on_service.ALERTS,
     "sojourn-connections": on_connections.ALERTS,
     "sojourn-hub": on_hub.ALERTS,
+    "sojourn-tasks": on_tasks.ALERTS,
     "sojourn-runtime": on_runtime.ALERTS,
 }
 DASHBOARDS: Final = (
     overview.DASHBOARD,
     connections.DASHBOARD,
     hub.DASHBOARD,
+    journal.DASHBOARD,
     overload.DASHBOARD,
     runtime.DASHBOARD,
 )

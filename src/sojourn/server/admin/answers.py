@@ -41,7 +41,7 @@ class Question:
         fleet: Who is asked.
         body: The request body.
         taken: Arguments of the query that the route takes; ``worker`` and ``pretty`` are always taken.
-        numbers: What stands in the path in the place of numbers.
+        named: What stands in the path in the place of ``{n}`` and ``{id}``.
 
     Attributes:
         arguments: Those that are given, as plain values; without ``worker`` and ``pretty``.
@@ -52,12 +52,12 @@ class Question:
     """
 
     def __init__(
-        self, scope: Scope, fleet: Fleet, body: bytes, taken: Mapping[str, Kind], numbers: tuple[int, ...] = ()
+        self, scope: Scope, fleet: Fleet, body: bytes, taken: Mapping[str, Kind], named: tuple[str, ...] = ()
     ) -> None:
         self.scope = scope
         self.fleet = fleet
         self.body = body
-        self.numbers = numbers
+        self.named = named
         kinds: dict[str, Kind] = {**taken, "worker": "number", "pretty": "flag"}
         given: dict[str, Any] = {}
         for name, raw in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
@@ -96,7 +96,7 @@ class Route(NamedTuple):
     """What is answered at a path.
 
     Attributes:
-        path: The path; ``{n}`` stands for a number.
+        path: The path; ``{n}`` stands for a number, ``{id}`` for the id of a durable task.
         handler: Answers.
         doc: One line for who lists the paths.
         taken: Arguments of the query.

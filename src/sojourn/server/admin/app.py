@@ -1,9 +1,10 @@
 """The admin listener: what a server that runs says of itself, and the commands it takes.
 
     GET   /livez /readyz /startupz /status /metrics /config /debug/vars
-          /connections /tasks /stacks /leaks /stalls /pressure /hub /eof
+          /connections /tasks /stacks /leaks /stalls /pressure /hub /journal /journal/tasks/{id} /eof
           /debug/pprof/ and its profiles
     POST  /drain /restart /upgrade /log-level /config /connections/{worker}-{id}/close /hub/disconnect
+          /journal/tasks/{id}/cancel /journal/tasks/{id}/retry /journal/cancel /journal/retry
 
 Who supervises answers, and asks the workers with a deadline: one that hangs makes its part missing, and is named.
 """
@@ -18,7 +19,7 @@ from sojourn.asgi.probes import Answer, reply
 from sojourn.clock import Clock, SystemClock
 from sojourn.config import Admin
 from sojourn.errors import ErrandError
-from sojourn.server.admin import lists, profiles, state
+from sojourn.server.admin import journal, lists, profiles, state
 from sojourn.server.admin.answers import Question, Route, refusal
 from sojourn.server.admin.audit import Audit
 from sojourn.server.admin.commands import Commands
@@ -31,6 +32,9 @@ __all__ = ["admin_app", "routes"]
 
 #: Largest body that is taken, in bytes; the listener's own limit comes first.
 _BODY: Final = 64 * 1024
+#: What stands in a path: a number, or the id of a durable task.
+_NUMBER: Final = "([0-9]{1,15})"
+_ID: Final = "([A-Za-z0-9._~-]{1,200})"
 
 
 def admin_app(fleet: Fleet, settings: Admin, clock: Clock | None = None) -> ASGIApp:
@@ -57,7 +61,9 @@ def admin_app(fleet: Fleet, settings: Admin, clock: Clock | None = None) -> ASGI
 
 def routes(audit: Audit) -> tuple[Route, ...]:
     """All that is answered."""
-    return (*state.ROUTES, *lists.ROUTES, *profiles.ROUTES, *Commands(audit).routes)
+    commands = Commands(audit)
+    changes = journal.Changes(commands.recorded).routes
+    return (*state.ROUTES, *lists.ROUTES, *journal.ROUTES, *profiles.ROUTES, *commands.routes, *changes)
 
 
 class _Admin:
@@ -66,12 +72,12 @@ class _Admin:
         self._guard = Guard(settings)
         known = routes(Audit(settings.audit, clock))
         self._fixed: dict[str, dict[str, Route]] = {}
-        self._numbered: list[tuple[re.Pattern[str], dict[str, Route]]] = []
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = []
         for route in known:
             self._fixed.setdefault(route.path, {})[route.method] = route
         for path, methods in self._fixed.items():
-            if "{n}" in path:
-                self._numbered.append((re.compile(path.replace("{n}", "([0-9]{1,15})")), methods))
+            if "{" in path:
+                self._patterns.append((re.compile(path.replace("{n}", _NUMBER).replace("{id}", _ID)), methods))
         self._list = "; ".join(
             f"{method} {' '.join(dict.fromkeys(route.path for route in known if route.method == method))}"
             for method in ("GET", "POST")
@@ -81,7 +87,7 @@ class _Admin:
         """One request."""
         try:
             self._guard.check(scope)
-            methods, numbers = self._found(scope["path"])
+            methods, named = self._found(scope["path"])
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             route = methods.get(method)
             if route is None:
@@ -89,19 +95,19 @@ class _Admin:
             if route.action:
                 self._guard.check_action()
             body = await _body(receive)
-            return await route.handler(Question(scope, self._fleet, body, route.taken, numbers))
+            return await route.handler(Question(scope, self._fleet, body, route.taken, named))
         except NoAnswer as error:
             return refusal(error, workers=error.workers)
         except ErrandError as error:
             return refusal(error)
 
-    def _found(self, path: str) -> tuple[Mapping[str, Route], tuple[int, ...]]:
+    def _found(self, path: str) -> tuple[Mapping[str, Route], tuple[str, ...]]:
         methods = self._fixed.get(path)
         if methods is not None and "{" not in path:
             return methods, ()
-        for pattern, numbered in self._numbered:
+        for pattern, patterned in self._patterns:
             if (match := pattern.fullmatch(path)) is not None:
-                return numbered, tuple(map(int, match.groups()))
+                return patterned, match.groups()
         raise ErrandError(404, "not_found", f"there is nothing at this path; there are {self._list}")
 
 

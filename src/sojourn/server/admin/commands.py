@@ -61,7 +61,7 @@ class Commands:
             act()
             return {"command": command, "instance": status.instance}
 
-        return json(question, await self._recorded(question, command, {}, do), 202)
+        return json(question, await self.recorded(question, command, {}, do), 202)
 
     async def _log_level(self, question: Question) -> Answer:
         document = question.document()
@@ -83,17 +83,17 @@ class Commands:
             planned.check()
             return await question.fleet.configure(changes, asker(question.scope))
 
-        return json(question, msgspec.to_builtins(await self._recorded(question, what, facts, do)))
+        return json(question, msgspec.to_builtins(await self.recorded(question, what, facts, do)))
 
     async def _close(self, question: Question) -> Answer:
-        worker, connection = question.numbers
+        worker, connection = map(int, question.named)
         arguments = {**question.arguments, **(question.document() if question.body else {}), "id": connection}
 
         async def do() -> Any:
             return msgspec.msgpack.decode(await question.fleet.ask(worker, "close", arguments, _SECONDS))
 
         facts = {"connection": f"{worker}-{connection}", "arguments": arguments}
-        return json(question, await self._recorded(question, "close", facts, do))
+        return json(question, await self.recorded(question, "close", facts, do))
 
     async def _disconnect(self, question: Question) -> Answer:
         arguments = {**question.arguments, **(question.document() if question.body else {})}
@@ -103,12 +103,22 @@ class Commands:
             ended = sum(msgspec.msgpack.decode(answer)["ended"] for answer in found.answers.values())
             return {"ended": ended, "workers": found.workers}
 
-        return json(question, await self._recorded(question, "hub-disconnect", {"arguments": arguments}, do))
+        return json(question, await self.recorded(question, "hub-disconnect", {"arguments": arguments}, do))
 
-    async def _recorded(
+    async def recorded(
         self, question: Question, what: str, facts: Mapping[str, Any], do: Callable[[], Awaitable[Any]]
     ) -> Any:
-        """Do something, with a line about it written before and completed after."""
+        """Do something, with a line about it written before and completed after.
+
+        Args:
+            question: Who wants it.
+            what: What the line calls it.
+            facts: What the line says of it.
+            do: Does it.
+
+        Raises:
+            ErrandError: It can't be done, or the line can't be written.
+        """
         entry = self._audit.begin(asker(question.scope), what, facts)
         result = "failed"
         try:

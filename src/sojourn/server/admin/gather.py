@@ -10,7 +10,7 @@ from sojourn.errors import ErrandError
 from sojourn.scopes.work import together
 from sojourn.server.admin.answers import Question
 
-__all__ = ["SECONDS", "Gathered", "NoAnswer", "ask_all", "gather"]
+__all__ = ["SECONDS", "Gathered", "NoAnswer", "ask_all", "ask_one", "gather"]
 
 T = TypeVar("T")
 #: Seconds that a worker has for its answer, unless a route says otherwise.
@@ -19,6 +19,8 @@ SECONDS: Final = 5.0
 _PATIENCE: Final = 2.0
 #: States of a worker in which it answers.
 _AWAKE: Final = ("ready", "draining")
+#: Answers that are this worker's alone: another may do better.
+_NEXT: Final = (503, 504)
 
 
 class NoAnswer(ErrandError):
@@ -68,6 +70,36 @@ async def ask_all(
     """
     given = question.arguments if arguments is None else arguments
     return await gather(question, lambda worker: question.fleet.ask(worker, name, given, seconds), seconds)
+
+
+async def ask_one(
+    question: Question, name: str, arguments: Mapping[str, Any] | None = None, seconds: float = SECONDS
+) -> bytes:
+    """Ask for what all workers would answer alike: the worker that is meant, or one after another until one answers.
+
+    Arguments are those of :func:`ask_all`.
+
+    Returns:
+        The answer as MessagePack.
+
+    Raises:
+        ErrandError: There is no such worker; or what the first has said that can be reached.
+
+    Cancel: safe; what was asked may be done.
+    """
+    given = question.arguments if arguments is None else arguments
+    known = {worker.number: worker.state for worker in question.fleet.status().workers}
+    if question.worker is not None:
+        return await question.fleet.ask(question.worker, name, given, seconds)
+    failed = ErrandError(503, "no_worker", "there is no worker now")
+    for number in sorted(known, key=lambda number: (known[number] not in _AWAKE, number)):
+        answer = await _answer(lambda worker: question.fleet.ask(worker, name, given, seconds), number, seconds)
+        if not isinstance(answer, ErrandError):
+            return answer
+        failed = answer
+        if answer.status not in _NEXT:
+            break
+    raise failed
 
 
 async def gather(

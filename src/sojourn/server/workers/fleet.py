@@ -29,6 +29,8 @@ _FOLLOW: Final = 5.0
 _SILENT: Final = 2.0
 #: Seconds for an application to tell its own metrics: a scrape waits ten seconds at most.
 _APPLICATION: Final = 3.0
+#: Seconds for a worker to look into the journals of durable tasks; it gives up waiting for them after half a second.
+_JOURNALS: Final = 1.0
 #: Between two looks for the stacks that a worker was asked for, and how often to look.
 _LOOK: Final = 0.05
 _LOOKS: Final = 20
@@ -111,21 +113,35 @@ class SupervisedFleet:
         if supervisor.metrics is None:
             raise ErrandError(404, "metrics_off", "diagnostics.metrics is off")
         children = list(supervisor.pool.children.values())
-        texts = await together(map(self._application_metrics, children), "application metrics")
+        asking = [*map(self._application_metrics, children), self._journal_gauges(children)]
+        *texts, _ = await together(asking, "application metrics")
         workers = [self._counted(child) for child in children if child.number in supervisor.pool.children]
         said = {child.number: text for child, text in zip(children, texts, strict=True) if text}
         return supervisor.metrics.page(accept, workers, said)
 
     async def _application_metrics(self, child: Child) -> str:
         """What the application in a worker counts itself; "" when it does not, or does not say so in time."""
-        age = self._worker(child).beat_age
-        if child.life is not Life.READY or (age is not None and age > _SILENT):
+        if not self._answers_soon(child):
             return ""  # it would only make the page late
         try:
             answer = await ask(child.errands, Errand("application_metrics", {}, _APPLICATION))
         except ErrandError:
             return ""  # the page must be there although a worker hangs; sojourn_worker_beat_age_seconds tells of it
         return msgspec.msgpack.decode(answer, type=str)
+
+    async def _journal_gauges(self, children: Sequence[Child]) -> str:
+        """Have one worker look what there is in the journals of durable tasks: all would find the same."""
+        for child in filter(self._answers_soon, children):
+            try:
+                await ask(child.errands, Errand("journal_gauges", {}, _JOURNALS))
+            except ErrandError:
+                continue
+            break
+        return ""
+
+    def _answers_soon(self, child: Child) -> bool:
+        age = self._worker(child).beat_age
+        return child.life is Life.READY and (age is None or age <= _SILENT)
 
     def _counted(self, child: Child) -> WorkerState:
         status = self._worker(child)

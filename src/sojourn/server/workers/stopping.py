@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sojourn.clock import NEVER
 from sojourn.config import Config
+from sojourn.server.report import summed
 
 __all__ = ["code_word", "longest_drain", "lost", "merged", "worst"]
 
@@ -83,6 +84,7 @@ def merged(instance: str, code: int, seconds: float, reports: Sequence[Mapping[s
         "participants": [
             {"instance": report["instance"], **each} for report in reports for each in report.get("participants", ())
         ],
+        "counts": summed((name, counts) for report in reports for name, counts in report.get("counts", {}).items()),
         "problem": "; ".join(problems) or None,
         "workers": list(reports),
     }

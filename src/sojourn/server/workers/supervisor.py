@@ -25,7 +25,7 @@ from sojourn.clock import NEVER, Clock, SystemClock
 from sojourn.config import Config
 from sojourn.errors import SojournError
 from sojourn.events import DrainReported, LoopStalled, RestartFailed
-from sojourn.net.bind import addresses, bind, release
+from sojourn.net.bind import addresses, listening, release
 from sojourn.net.ticker import Ticker
 from sojourn.observe.log.install import install
 from sojourn.observe.metrics.memory import MetricsMemory
@@ -200,7 +200,7 @@ class Supervisor:
 
     def _open(self, handed: Handed | None) -> None:
         config = self._config
-        self._sockets = handed.listening() if handed is not None else bind(self._bind)
+        self._sockets = handed.listening() if handed is not None else listening(config)
         self._desk = Desk(config, SupervisedFleet(self), handed.asked_at() if handed is not None else None)
         scheme = "https" if config.tls.cert else "http"
         self._addresses = addresses(self._sockets, scheme)
@@ -484,7 +484,9 @@ def supervise(settings: Settings, handed: Handed | None = None) -> int:
 
 
 def _instance_name(sockets: Sequence[socket.socket]) -> str:
-    """Host name and port, or the path of a Unix socket."""
+    """Host name and port, or the path of a Unix socket; the process where nothing is listened to."""
+    if not sockets:
+        return f"{socket.gethostname()}:{os.getpid()}"
     name = sockets[0].getsockname()
     where = os.fsdecode(name) if sockets[0].family == socket.AF_UNIX else str(name[1])
     return f"{socket.gethostname()}:{where}"

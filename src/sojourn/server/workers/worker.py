@@ -31,18 +31,17 @@ from sojourn.observe.metrics.memory import MetricsMemory
 from sojourn.observe.process import resident_bytes
 from sojourn.policy.retire import Retirement
 from sojourn.server.admin.act import answers
-from sojourn.server.importer import load_app
 from sojourn.server.parent import Fuse, die_with_parent, end_as_orphan
 from sojourn.server.process import event_loop_factory, exit_soon, run_server, tune_collector
 from sojourn.server.server import Server
 from sojourn.server.settings.portable import from_plain
+from sojourn.server.work import application
 from sojourn.server.workers.board import Board, Row, State
 from sojourn.server.workers.channel import Channel, ChannelError, Message, Mission, read_line
 from sojourn.server.workers.errands import Errands
 from sojourn.server.workers.hang import DUMP, dump_on_signal, pulse
 from sojourn.server.workers.siblings import Siblings
 from sojourn.server.workers.stopping import longest_drain
-from sojourn.typing import ASGIApp
 
 __all__ = ["Worker", "main"]
 
@@ -263,7 +262,7 @@ def _serve(mission: Mission, config: Config, board: Board, sock: socket.socket, 
     observing = None
     sockets = [_inherited(fd) for fd in mission.listeners]
     try:
-        app: ASGIApp = load_app(config.app)
+        app = application(config)
         observing = install(bus, config.log, SystemClock())
         siblings = Siblings(board, row, config)
         block = MetricsMemory.attach(mission.metrics).block(mission.row) if mission.metrics >= 0 else None

@@ -1,0 +1,1 @@
+"""Durable tasks: 202 now, finished whatever happens."""

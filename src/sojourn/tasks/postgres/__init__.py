@@ -1,0 +1,1 @@
+"""Durable tasks in PostgreSQL: for nodes of all hosts, next to the application's own tables."""

@@ -1,0 +1,1 @@
+"""The journal of durable tasks in Redis or Valkey: see README.md."""

@@ -1,0 +1,210 @@
+"""The journal in Redis or Valkey, for nodes on any number of hosts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from sojourn.errors import ConfigError, DeadlineExceeded, JournalUnavailable
+from sojourn.scopes.budget import budget
+from sojourn.stores.redis import Scripts, connected, failures, forbidden, read_only
+from sojourn.tasks.journal import Beat, Claimed, Counts, Listener, Query, Want
+from sojourn.tasks.record import Progress, Reading, Settlement, Submitted, Task
+from sojourn.tasks.redis import claims, looks, records, steps
+from sojourn.tasks.redis.ears import hear
+from sojourn.tasks.redis.server import BUDGET, LAYOUT, SECONDS, usable
+from sojourn.tasks.redis.shared import CHANNEL, STATES
+
+__all__ = ["RedisJournal"]
+
+#: Commands at once, and so connections for them; who comes then waits within the budget.
+_COMMANDS: Final = 16
+#: Records that one script looks at for a list.
+_STEPS: Final = 500
+
+_LETTERS: Final = {state: letter for letter, state in STATES.items()}
+_beats: Final = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
+_numbers: Final = msgspec.msgpack.Decoder(list[int])
+_truths: Final = msgspec.msgpack.Decoder(list[bool])
+_number: Final = msgspec.msgpack.Decoder(int)
+
+
+class RedisJournal:
+    """Tasks in Redis 6.2 or Valkey (the extra ``redis``), for nodes on any number of hosts.
+
+    Each call is one script and one round trip, by the clock of Redis, and has two seconds, or what
+    ``deadlines.budgets`` says for ``tasks``. What it has acknowledged is as durable as Redis is: give it
+    ``appendonly yes``, with ``appendfsync always`` where the last second counts, too, and the policy ``noeviction``;
+    with replicas, say how many must have it.
+
+    Args:
+        redis: A URL such as ``redis://localhost:6379/0``, or a ``redis.asyncio.Redis``, which stays yours.
+        prefix: Begins all keys. The braces put them in one slot of a Redis Cluster, as scripts need it.
+        replicas: So many replicas have what is submitted and settled before it is acknowledged (``WAIT``).
+
+    Attributes:
+        name: ``redis``.
+
+    Raises:
+        ConfigError: The URL is none, or the package ``redis`` is missing.
+
+    Example:
+        >>> journal = RedisJournal("redis://localhost:6379/0", prefix="{shop:tasks}:")
+        >>> journal.name
+        'redis'
+    """
+
+    def __init__(self, redis: Any, *, prefix: str = "{sojourn:tasks}:", replicas: int = 0) -> None:
+        if replicas < 0:
+            raise ConfigError(f"RedisJournal: replicas is 0 or more, not {replicas}")
+        self._redis = redis
+        self._prefix = prefix
+        self._replicas = replicas
+        self._slots = asyncio.Semaphore(_COMMANDS)
+        self._checked = False
+        self._connect()
+
+    def _connect(self) -> None:
+        self._client, self._own = connected(self._redis, "tasks in Redis need")
+        self._scripts = Scripts(self._client)
+
+    @property
+    def name(self) -> str:
+        """``redis``."""
+        return "redis"
+
+    # -- Life
+
+    async def open(self, node: str) -> None:
+        """See Journal."""
+        if not self._checked:
+            try:
+                usable(*await self._bounded(looks.GREET, LAYOUT))
+            except JournalUnavailable as error:
+                if isinstance(error.__cause__, forbidden()):
+                    raise ConfigError(f"tasks in Redis: {error.__cause__}") from error
+                raise
+            self._checked = True
+
+    async def listen(self, listener: Listener) -> None:
+        """See Journal."""
+        await hear(self._client, self._prefix + CHANNEL, listener)
+
+    async def aclose(self) -> None:
+        """See Journal. Closes only connections that it opened itself."""
+        if self._own:
+            client = self._client
+            self._connect()
+            try:
+                async with budget(BUDGET, default=SECONDS):
+                    await client.aclose()
+            except DeadlineExceeded as error:
+                if error.deadline != BUDGET:
+                    raise  # else the peer takes no goodbye, and the connections end without
+
+    # -- What changes tasks
+
+    async def submit(self, tasks: Sequence[Any]) -> Sequence[Submitted]:
+        """See Journal."""
+        return records.submitted(await self._change(steps.SUBMIT, [records.new(task) for task in tasks]))
+
+    async def claim(self, node: str, wants: Sequence[Want], lease: float) -> Claimed:
+        """See Journal."""
+        wanted = [(want.n, want.kinds) for want in wants if want.n > 0]
+        return records.claimed(await self._run(claims.CLAIM, (node, records.micros(lease), wanted)))
+
+    async def beat(self, node: str, held: Sequence[tuple[str, int]], lease: float) -> Beat:
+        """See Journal."""
+        lost, cancelled = _beats.decode(await self._run(claims.BEAT, (node, records.micros(lease), held)))
+        return Beat(frozenset(lost), frozenset(cancelled))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        """See Journal."""
+        said = [records.said(settlement) for settlement in settlements]
+        return _truths.decode(await self._change(steps.SETTLE, said))
+
+    async def append(self, progress: Sequence[Progress]) -> Sequence[int]:
+        """See Journal."""
+        said = [
+            (each.id, each.epoch, each.data.decode(), False if each.checkpoint is None else each.checkpoint.decode())
+            for each in progress
+        ]
+        return _numbers.decode(await self._run(steps.APPEND, said))
+
+    async def cancel(self, id: str) -> Task | None:
+        """See Journal."""
+        return records.task(await self._change(steps.CANCEL, id))
+
+    async def retry(self, id: str) -> Task | None:
+        """See Journal."""
+        return records.task(await self._change(steps.RETRY, id))
+
+    async def sweep(self, limit: int = 1000) -> int:
+        """See Journal."""
+        return _number.decode(await self._run(steps.SWEEP, limit))
+
+    # -- What is asked
+
+    async def get(self, id: str) -> Task | None:
+        """See Journal."""
+        return records.task(await self._run(looks.GET, id))
+
+    async def read(self, id: str, after: int, limit: int = 1000) -> Reading | None:
+        """See Journal."""
+        return records.read(await self._run(looks.READ, (id, after, limit)))
+
+    async def list(self, query: Query) -> Sequence[Task]:
+        """See Journal."""
+        states = "".join(_LETTERS[state] for state in dict.fromkeys(query.states))
+        owner = False if query.owner is None else query.owner
+        found: list[Task] = []
+        before = query.before
+        while len(found) < query.limit:
+            asks = (states, query.kind, owner, before, query.limit - len(found), _STEPS)
+            before, some = records.pages(await self._run(looks.LIST, asks))
+            found += some
+            if not before:
+                break
+        return found
+
+    async def counts(self, kinds: Collection[str] = ()) -> Counts:
+        """See Journal."""
+        return records.counted(await self._run(looks.COUNTS, list(kinds)))
+
+    # -- Scripts
+
+    async def _run(self, script: str, ask: Any) -> Any:
+        return await self._bounded(script, records.encoded(ask))
+
+    async def _change(self, script: str, ask: Any) -> Any:
+        """As ``_run``, and wait for replicas, if there are to be any."""
+        return await self._bounded(script, records.encoded(ask), self._replicas)
+
+    async def _bounded(self, script: str, *values: Any) -> Any:
+        try:
+            async with budget(BUDGET, default=SECONDS), self._slots:
+                return await self._ask(script, *values)
+        except DeadlineExceeded as error:
+            if error.deadline != BUDGET:
+                raise
+            raise JournalUnavailable(f"Redis has not answered in {error.seconds:g} s") from error
+        except failures() as error:
+            raise JournalUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def _ask(self, script: str, ask: Any, replicas: int = 0) -> Any:
+        keys, values = (self._prefix + "meta",), (self._prefix, ask, "1" if replicas else "")
+        try:
+            if not replicas:
+                return await self._scripts.run(script, keys, *values)
+            answer, there = await self._scripts.replicated(script, keys, *values, replicas=replicas, within=SECONDS / 2)
+        except read_only():
+            # Another one is the primary by now: whoever has this address next is asked on a new connection.
+            if self._own:
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+            raise
+        if there < replicas:
+            raise JournalUnavailable(f"{there} replicas have it, and {replicas} should")
+        return answer

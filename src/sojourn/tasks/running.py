@@ -1,0 +1,342 @@
+"""What a node has: tasks that run here, and those that were claimed ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+from sojourn.policy.appetite import Appetite
+from sojourn.scopes.work import LADDER
+from sojourn.tasks.base import Base
+from sojourn.tasks.batch import Batch
+from sojourn.tasks.journal import Journal, Want
+from sojourn.tasks.kinds import Kind, Kinds
+from sojourn.tasks.record import ENDED, Claim, NewTask, Outcome, Progress, Settlement
+from sojourn.tasks.runner import Cause, Reauthorise, Run, Then, perform
+from sojourn.tasks.settings import Settings
+from sojourn.tasks.stats import Stats
+from sojourn.tasks.telling import Teller
+
+__all__ = ["Running"]
+
+#: Seconds of work that may be claimed ahead, so that short tasks do not wait for the journal one by one; and how many.
+_AHEAD: Final = 0.1
+_MOST_AHEAD: Final = 200
+#: What a run is thought to take at least, and how much the latest counts.
+_SHORTEST: Final = 0.0005
+_WEIGHT: Final = 0.1
+#: Seconds that what was claimed ahead may wait here before it is handed back for others.
+_PATIENCE: Final = 1.0
+
+
+class Running:
+    """All that one node has claimed and not settled.
+
+    Args:
+        base: Makes its tasks.
+        journal: Where ends are written down.
+        kinds: What this process can do.
+        settings: How much of it.
+        stats: Where it counts.
+        then: What is submitted together with the end of a task.
+        reauthorise: Asked before each run of a task that acts for somebody.
+
+    Attributes:
+        runs: By id of the task: running, waiting to, or ended and not written down yet.
+        open: Whether anything new is begun.
+        finished: Runs that came to an end of their own since that was over.
+        hungry: Called when there is room for more.
+        answered: Called with the name of a call to the journal, and what it comes to.
+        teller: Tells observers.
+    """
+
+    def __init__(  # noqa: PLR0913 - made once, by the node
+        self,
+        base: Base,
+        journal: Journal,
+        kinds: Kinds,
+        settings: Settings,
+        stats: Stats,
+        then: Then,
+        reauthorise: Reauthorise | None,
+    ) -> None:
+        self.runs: dict[str, Run] = {}
+        self.open = settings.work
+        self.finished = 0
+        self.hungry: Callable[[], None] = lambda: None
+        self.answered: Callable[[str, Exception | None], None] = lambda call, error: None
+        self.teller = Teller()
+        self.appetite = Appetite(settings.concurrency)
+        self.waiting: deque[Run] = deque()
+        self._base = base
+        self._kinds = kinds
+        self._settings = settings
+        self._stats = stats
+        self._then = then
+        self._reauthorise = reauthorise
+        #: How many run, and how many of each kind.
+        self._active = 0
+        self._of_kind: Counter[str] = Counter()
+        #: Seconds that a run took lately.
+        self._took = 1.0
+        self._quiet = asyncio.Event()
+        self._settles: Batch[Settlement, bool] = Batch(
+            journal.settle, base.launch, "tasks settle", partial(self._heard, "settle")
+        )
+        self._says: Batch[Progress, int] = Batch(
+            journal.append, base.launch, "tasks progress", partial(self._heard, "append")
+        )
+
+    def _heard(self, call: str, error: Exception | None) -> None:
+        self.answered(call, error)
+
+    # Room
+
+    @property
+    def free(self) -> bool:
+        """Whether one more may begin at once."""
+        return self.open and not self.waiting and self._active < self.appetite.limit
+
+    def fits(self, kind: Kind) -> bool:
+        """Whether one more of a kind may run here."""
+        chosen = self._settings.kinds
+        if chosen is not None and kind.name not in chosen:
+            return False
+        return kind.limit is None or self._of_kind[kind.name] < kind.limit
+
+    def reserve(self, kind: Kind, number: int) -> None:
+        """Keep a place for a task that is being written down, or give it back."""
+        self._active += number
+        self._of_kind[kind.name] += number
+
+    def wants(self) -> list[Want]:
+        """How many of which kinds there is room for; nothing when there is none."""
+        room = self.appetite.limit - self._active - len(self.waiting)
+        if self._took < _AHEAD:
+            room += min(_MOST_AHEAD, int(self.appetite.limit * _AHEAD / max(self._took, _SHORTEST)))
+        if room <= 0 or not self.open:
+            return []
+        free, wants = [], []
+        for kind in self._kinds:
+            if not self.fits(kind):
+                continue
+            if kind.limit is None:
+                free.append(kind.name)
+                continue
+            ahead = sum(1 for run in self.waiting if run.kind is kind)
+            left = min(room, kind.limit - self._of_kind[kind.name] - ahead)
+            if left > 0:
+                wants.append(Want((kind.name,), left))
+        if free:
+            wants.append(Want(tuple(free), room))
+        return wants
+
+    # Begin and end
+
+    def take(self, claim: Claim, sent: float) -> None:
+        """A task is this node's.
+
+        Args:
+            claim: Which.
+            sent: When the call that claimed it was sent.
+        """
+        kind = self._kinds.get(claim.kind)
+        assert kind is not None  # it was wanted
+        old = self.runs.get(claim.id)
+        if old is not None:  # its lease ran out, and nobody else was quicker: that run is no more
+            self.lose(old, "lease")
+        run = self.runs[claim.id] = Run(claim, kind, sent)
+        if claim.crashes:
+            self._stats.crashed(kind.name)
+        if not self.open:
+            self.give_back(run)
+        elif self._active < self.appetite.limit and self.fits(kind):
+            self._begin(run)
+        else:
+            self.waiting.append(run)
+
+    def _begin(self, run: Run) -> None:
+        self.reserve(run.kind, 1)
+        claimed, run.since = run.since, self._base.now()
+        self._stats.began(run.kind.name, run.claim.waited + run.since - claimed)
+        name = f"task {run.kind.name} {run.claim.id}"
+        task = run.task = self._base.launch(perform(run, self._sayer(run), self._reauthorise, self.teller.began), name)
+        task.add_done_callback(lambda done: self._ran(run, done))
+
+    def _sayer(self, run: Run) -> Callable[[Progress], asyncio.Future[int]]:
+        def heard(future: asyncio.Future[int]) -> None:
+            if not future.cancelled() and future.exception() is None and future.result() == 0:
+                self.lose(run, "lease")
+
+        def say(entry: Progress) -> asyncio.Future[int]:
+            future = self._says.ask(entry)
+            future.add_done_callback(heard)
+            return future
+
+        return say
+
+    def _ran(self, run: Run, task: asyncio.Task[Settlement]) -> None:
+        self.reserve(run.kind, -1)
+        seconds = self._base.now() - run.since
+        self._took += _WEIGHT * (min(seconds, 1.0) - self._took)
+        if run.outcome is None:
+            if task.cancelled():  # before its first step
+                settlement = _settlement(run, "cancelled" if run.cause == "cancel" else "handover")
+            else:
+                settlement = task.result()
+            run.outcome = settlement.outcome
+            self._stats.ended(run.kind.name, settlement.outcome, seconds)
+            self.teller.ended(run, settlement, seconds)
+            if settlement.outcome in ENDED:
+                settlement = _with(settlement, self._then(run, settlement))
+            self._settle(run, settlement)
+        self._next()
+
+    def _next(self) -> None:
+        """There is room: for what was claimed ahead, and for more."""
+        waiting = self.waiting
+        passed = 0
+        while waiting and self.open and self._active < self.appetite.limit and passed < len(waiting):
+            run = waiting.popleft()
+            if self.fits(run.kind):
+                self._begin(run)
+            else:
+                waiting.append(run)
+                passed += 1
+        if self.open and len(waiting) <= self.appetite.limit:
+            self.hungry()
+
+    def look(self, late: float) -> None:
+        """The event loop came so many seconds late: requests come first."""
+        before = self.appetite.limit
+        if self.appetite.look(late) > before:
+            self._next()
+
+    def end(self, run: Run, cause: Cause) -> None:
+        """A run is to end: it is cancelled, once more by the ladder if it resists; or it never begins."""
+        run.end(cause)
+        if run.task is None:
+            if run in self.waiting:
+                self.waiting.remove(run)
+                self.give_back(run, "cancelled" if cause == "cancel" else "unbegun")
+        elif cause != "handover":  # then it has all of the drain's time
+            self._base.by_ladder(run.task, cause, f"task {run.kind.name} {run.claim.id}", grace=LADDER[-1])
+
+    def lose(self, run: Run, why: str) -> None:
+        """Somebody else has the task of a run, or may have: the run is for nothing.
+
+        Args:
+            run: Which.
+            why: ``lease``, or ``fenced`` when its lease could not be renewed.
+        """
+        if run.cause != "fenced" and run.outcome is None:
+            self._stats.lost(run.kind.name)
+            if why == "fenced":
+                self._stats.self_fenced += 1
+            self.teller.lost(run, why, self._base.now() - run.since)
+            run.cause = ""  # stands before what else may have been the cause
+            self.end(run, "fenced")
+
+    def give_back(self, run: Run, outcome: Outcome = "unbegun") -> None:
+        """Settle what has not begun."""
+        run.outcome = outcome
+        self._settle(run, _settlement(run, outcome))
+
+    def give_back_late(self) -> None:
+        """Others may have what has waited here for long."""
+        now = self._base.now()
+        for run in [run for run in self.waiting if now - run.renewed > _PATIENCE]:
+            self.waiting.remove(run)
+            self.give_back(run)
+
+    # Settling
+
+    def _settle(self, run: Run, settlement: Settlement) -> None:
+        future = self._settles.ask(settlement)
+        future.add_done_callback(lambda done: self._settled(run, settlement, done))
+
+    def _settled(self, run: Run, settlement: Settlement, future: asyncio.Future[bool]) -> None:
+        if future.cancelled():
+            return
+        if self.runs.get(run.claim.id) is run:
+            del self.runs[run.claim.id]
+        seconds = self._base.now() - run.since
+        name = run.kind.name
+        error = future.exception()
+        if error is not None:
+            self._base.fail(error)
+        elif not future.result():
+            self._stats.fenced(name)
+            if run.cause != "fenced":
+                self.teller.lost(run, "settled", seconds)
+        elif settlement.outcome == "handover":
+            self._stats.handed_over(name)
+            self.teller.handed_over(run, seconds)
+        elif not self.open and settlement.outcome != "unbegun":
+            self.finished += 1
+        if not self.runs:
+            self._quiet.set()
+
+    # The end
+
+    def close(self) -> None:
+        """Nothing new; what was claimed ahead goes back."""
+        self.open = False
+        while self.waiting:
+            self.give_back(self.waiting.popleft())
+
+    async def hand_over(self, seconds: float) -> dict[str, int]:
+        """Cancel what runs and hand it back: interrupted, not failed; see ``Node.hand_over``."""
+        self.close()
+        ends = self._base.now() + seconds
+        left = list(self.runs.values())
+        for run in left:
+            self.end(run, "handover")
+        await self.until_quiet(seconds - min(2.0, seconds / 5))
+        for run in list(self.runs.values()):
+            if run.outcome is None and run.task is not None:  # it resists: it is fenced off, and others may begin
+                self.give_back(run, "handover")
+                self._base.by_ladder(run.task, "handover", f"task {run.kind.name} {run.claim.id}")
+        await self.until_quiet(ends - self._base.now())
+        lost = set(self.runs.values())
+        for run in lost:
+            self.teller.lost(run, "saved", self._base.now() - run.since)
+        handed = sum(1 for run in left if run.outcome == "handover" and run not in lost)
+        return {"finished": self.finished, "handed_over": handed, "lost": len(lost)}
+
+    async def until_quiet(self, seconds: float) -> None:
+        """Wait until nothing is held, or for so long. Cancel: safe."""
+        ends = self._base.now() + seconds
+        while self.runs and self._base.now() < ends:
+            self._quiet.clear()
+            timer = self._base.loop.call_later(max(0.001, ends - self._base.now()), self._quiet.set)
+            try:
+                await self._quiet.wait()
+            finally:
+                timer.cancel()
+
+    def stop(self) -> None:
+        """Write nothing down any more."""
+        self._settles.stop()
+        self._says.stop()
+
+
+def _settlement(run: Run, outcome: Outcome) -> Settlement:
+    return Settlement(id=run.claim.id, epoch=run.claim.epoch, outcome=outcome)
+
+
+def _with(settlement: Settlement, then: Iterable[NewTask]) -> Settlement:
+    tasks: Any = tuple(then)
+    if not tasks:
+        return settlement
+    return Settlement(
+        id=settlement.id,
+        epoch=settlement.epoch,
+        outcome=settlement.outcome,
+        result=settlement.result,
+        error=settlement.error,
+        then=tasks,
+    )

@@ -1,0 +1,52 @@
+"""Which services of durable tasks there are in a context."""
+
+from __future__ import annotations
+
+import gc
+from contextvars import copy_context
+from typing import cast
+
+from sojourn.bus import Bus
+from sojourn.events import JournalBack, TaskBegan
+from sojourn.scopes.journals import JOURNALS, Journals, Shown, met
+
+
+class Service:
+    name = "tasks"
+
+
+def service() -> Shown:
+    return cast(Shown, Service())
+
+
+def test_a_service_is_known_to_the_server_in_whose_context_it_is_used() -> None:
+    journals, used, context = Journals(Bus()), service(), copy_context()
+    context.run(JOURNALS.set, journals)
+    assert context.run(met, used) is journals
+    assert context.run(met, used) is journals
+    assert list(journals) == [used]
+    journals.leave(used)
+    journals.leave(used)
+    assert len(journals) == 0
+
+
+def test_without_a_server_nobody_is_told() -> None:
+    assert copy_context().run(met, service()) is None
+
+
+def test_a_service_that_nobody_keeps_is_not_kept_by_being_known() -> None:
+    journals = Journals(Bus())
+    journals.join(service())
+    gc.collect()
+    assert list(journals) == []
+
+
+def test_what_happens_is_told_to_who_observes_the_server() -> None:
+    bus, heard = Bus(), []
+    journals = Journals(bus)
+    assert not journals.wants(JournalBack)
+    bus.observe(JournalBack, heard.append)
+    assert journals.wants(JournalBack)
+    assert not journals.wants(TaskBegan)
+    journals.tell(JournalBack("tasks", "sqlite", 2.0))
+    assert heard == [JournalBack("tasks", "sqlite", 2.0)]
