@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 from bench import build, machine, report
 from bench.figures import (
+    ASKED,
     DEADLINES,
     FANOUT,
-    FIGURES,
     IDLE,
     LIFE,
     THROUGHPUT,
@@ -24,6 +24,7 @@ from bench.figures import (
     deadlines,
     diagnostics,
     dumps,
+    durable,
     fanout,
     idle,
     life,
@@ -56,7 +57,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--idle-rounds", type=int, default=2, help="rounds of the idle figures (2)")
     parser.add_argument("--idle-connections", type=int, default=5000, help="idle connections (5000)")
     parser.add_argument("--idle-window", type=float, default=40.0, help="seconds of idle processor time (40)")
-    parser.add_argument("--only", default="", help=f"figures: {','.join(FIGURES)}")
+    parser.add_argument("--only", default="", help=f"figures: {','.join(ASKED)}")
     parser.add_argument("--servers", default="", help=f"servers: {','.join(servers)}")
     parser.add_argument("--uvicorn-ws", choices=UVICORN_WS, help="skip the choice of uvicorn's WebSocket code")
     parser.add_argument("--quick", action="store_true", help="get and echo, sojourn and uvicorn, one round, no files")
@@ -65,7 +66,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--deadline", type=int, default=2700, help="seconds after which the run is given up (2700)")
     args = parser.parse_args(argv)
     args.whole = not (args.quick or args.only or args.servers)
-    args.only = _names(args.only or ("get,echo" if args.quick else ",".join(FIGURES)), list(FIGURES), "figure")
+    args.only = _names(args.only or ("get,echo" if args.quick else ",".join(ASKED)), list(ASKED), "figure")
     args.servers = _names(args.servers or ("sojourn,uvicorn" if args.quick else ",".join(servers)), servers, "server")
     args.rounds = args.rounds or (1 if args.quick else 5)
     args.seconds = args.seconds or (2.0 if args.quick else 3.0)
@@ -130,6 +131,8 @@ def measure(args: argparse.Namespace, results: Results, say: Callable[[str], Non
         stalled.run(args.idle_rounds, results, say)
     if "fan_redis" in args.only:
         nodes.run(args.idle_rounds, results, say)
+    if "durable" in args.only:
+        durable.run(args.idle_rounds, results, say)
     life.run(specs, [name for name in LIFE if name in args.only], args.idle_connections, args.idle_rounds, results, say)
 
 

@@ -42,6 +42,9 @@ FAN_OUT = {
     20: {"uvicorn": 2.0, "gorilla-hub": 3.0, "gorilla-loop": 3.0, "bare": 1 / 1.3},
     1: {"uvicorn": 1.25, "gorilla-hub": 1.2, "gorilla-loop": 1.2, "bare": 1 / 1.3},
 }
+#: Durable tasks: who else is on each store, and whether more or less is better.
+DURABLE_PEERS = {"redis": ("saq", "streaq"), "postgres": ("procrastinate",), "sqlite": ("huey", "huey-thread")}
+DURABLE_SIGNS = {"turn": ">=", "together": ">=", "done": ">=", "p50": "<=", "p99": "<=", "cpu": "<="}
 GATES = (
     Gate("get", "uvicorn", ">=", 1.4),
     Gate("get", "gin", ">=", 1.0),
@@ -69,4 +72,11 @@ GATES = (
         for peer, bound in bounds.items()
     ),
     Gate("fan_stalled", "", "<=", 1.1),
+    *(
+        Gate(f"durable_{store}_{key}", peer, sign, 1.0)
+        for store, peers in DURABLE_PEERS.items()
+        for key, sign in DURABLE_SIGNS.items()
+        for peer in peers
+        if (peer, key) != ("huey", "together")  # its callers wait in the event loop
+    ),
 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.figures import FIGURES, THROUGHPUT, Figure
+from bench.figures import DURABLE_MEASURES, DURABLE_STORES, FIGURES, THROUGHPUT, Figure
 from bench.figures.deadlines import KINDS
 from bench.figures.diagnostics import FLAGS as WATCHED
 from bench.figures.fanout import NAMES as FANNED
@@ -94,6 +94,19 @@ class Column(NamedTuple):
     digits: int
 
 
+_DURABLE = (
+    "client",
+    Column("submits/s, one caller", "turn", 1.0, 0),
+    Column("100 callers", "together", 1.0, 0),
+    Column("done/s", "done", 1.0, 0),
+    Column("to start, P50 ms", "p50", 1.0, 2),
+    Column("P99 ms", "p99", 1.0, 2),
+    Column("processor, us a task", "cpu", 1.0, 0),
+    Column("producer", "producer_us", 1.0, 0),
+    Column("worker", "worker_us", 1.0, 0),
+    Column("store", "store_us", 1.0, 0),
+)
+
 #: Figures whose rows are no servers, and their columns.
 SETTINGS = {
     "dumps": (
@@ -122,11 +135,16 @@ SETTINGS = {
         Column("longest, ms", "max_us", 1000.0, 1),
         Column("requests/s", "rate", 1.0, 0),
     ),
+    **{f"durable_{store}": _DURABLE for store in DURABLE_STORES},
 }
 
 
 #: Figures with a row for each server that only have such a table.
-BY_CALL = ("fan_calls",)
+BY_CALL = (
+    "fan_calls",
+    *(f"durable_{store}" for store in DURABLE_STORES),
+    *(f"durable_{store}_{key}" for store in DURABLE_STORES for key in DURABLE_MEASURES),
+)
 
 
 def settings(results: Results, figure: str) -> list[str]:

@@ -16,6 +16,16 @@ class Figure:
 
 
 PER_CORE = "received per second of processor time"
+#: What is measured of durable tasks on each store, as `Figure` takes it.
+DURABLE_STORES = {"redis": "Redis", "postgres": "PostgreSQL", "sqlite": "SQLite"}
+DURABLE_MEASURES = {
+    "turn": ("submits by one caller", "tasks/s", 0),
+    "together": ("submits by 100 callers", "tasks/s", 0),
+    "done": ("5,000 tasks worked off, 10 at once", "tasks/s", 0),
+    "p50": ("from submit to start at 20 a second, P50", "ms", 2),
+    "p99": ("from submit to start at 20 a second, P99", "ms", 2),
+    "cpu": ("processor time of producer, worker and store", "us a task", 0),
+}
 FIGURES = {
     figure.name: figure
     for figure in (
@@ -48,8 +58,20 @@ FIGURES = {
         Figure("fan_stalled", "P99 for 999 members beside one that reads nothing, of that without it", "x", 2),
         Figure("fan_redis", "Fan-out over Redis, two nodes of 1,000 members, 20 messages a call", PER_CORE),
         Figure("collector", "Latency with 20,000 idle tasks, by the collector's thresholds", "ms", 2),
+        Figure("durable", "Durable tasks", "tasks/s"),
+        *(
+            Figure(f"durable_{store}", f"Durable tasks on {title}", "tasks/s")
+            for store, title in DURABLE_STORES.items()
+        ),
+        *(
+            Figure(f"durable_{store}_{key}", f"Durable tasks on {title}: {what}", unit, digits)
+            for store, title in DURABLE_STORES.items()
+            for key, (what, unit, digits) in DURABLE_MEASURES.items()
+        ),
     )
 }
+#: What can be asked for: the figures that are measured together have one name.
+ASKED = tuple(name for name in FIGURES if not name.startswith("durable_"))
 THROUGHPUT = ("get", "get7", "post", "echo", "get1000")
 LIFE = ("connect", "balance", "drain")
 DEADLINES = ("overshoot", "overshoot_asyncio", "rearm")

@@ -1,0 +1,1 @@
+"""Durable tasks beside other task queues, on the same Redis, PostgreSQL and SQLite."""
