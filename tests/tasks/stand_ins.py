@@ -167,7 +167,7 @@ class MemoryJournal:
         moments = [
             task.run_at if task.state == "pending" else task.lease_until
             for task in store.tasks.values()
-            if task.state not in ENDED
+            if task.state not in ENDED and any(task.kind in want.kinds for want in wants)
         ]
         return Claimed(tuple(claims), 0.0 if more else max(0.001, min(moments) - now) if moments else None)
 
@@ -285,6 +285,12 @@ class MemoryJournal:
             of_kind = states.setdefault(task.kind, {})
             of_kind[task.state] = of_kind.get(task.state, 0) + 1
         return Counts(states, {})
+
+    async def follow(self, id: str) -> None:
+        pass
+
+    def unfollow(self, id: str) -> None:
+        pass
 
     async def sweep(self, limit: int = 1000) -> int:
         await self.store.call("sweep")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from datetime import date
 from typing import Any
 
@@ -76,6 +77,10 @@ async def with_option(key: str) -> None: ...
 async def with_position(number: int, /) -> None: ...
 async def with_unknown(thing: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821, UP037
 def plain() -> None: ...
+def numbers() -> Iterator[int]: yield 1  # fmt: skip
+
+
+async def words() -> AsyncIterator[str]: yield "a"  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -93,6 +98,15 @@ def plain() -> None: ...
         (export, {"to": "thread"}, "a coroutine function for the loop"),
         (plain, {"to": "loop"}, "a coroutine function for the loop"),
         (plain, {"to": "moon"}, "a place that is"),
+        (plain, {"retries": 1.5}, "0 or more retries, not 1.5"),
+        (plain, {"limit": "3"}, "a limit"),
+        (plain, {"priority": 2**31}, "a priority of 32 bits"),
+        (plain, {"backoff": (1, 300)}, "a Backoff"),
+        (plain, {"final": ("ValueError",)}, "classes of errors"),
+        (lambda: 1, {"name": "a", "to": "process"}, "at the top of its module"),
+        (numbers, {}, "yields"),
+        (words, {}, "yields"),
+        (int, {}, "annotations"),
     ],
     ids=lambda value: getattr(value, "__name__", None) or str(value)[:30],
 )

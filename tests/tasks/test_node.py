@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from sojourn.errors import JournalUnavailable, TaskFailed
+from sojourn.errors import DeadlineExceeded, JournalUnavailable, TaskFailed
 from sojourn.policy.retry import Backoff
 from sojourn.scopes.budget import BUDGETS, Budgets
+from sojourn.scopes.deadline import deadline
 from sojourn.tasks.current import current_task
 from sojourn.tasks.record import Event
 from sojourn.tasks.tasks import Tasks
@@ -226,6 +227,33 @@ async def test_a_node_that_cannot_renew_cancels_its_own_runs_before_the_lease_is
 
 
 @in_a_loop
+async def test_a_journal_that_hangs_does_not_keep_a_node_from_giving_up_in_time() -> None:
+    store = Store()
+    async with service(store, lease=0.9) as tasks:
+        cut: list[float] = []
+
+        @tasks.define
+        async def slow() -> None:
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                cut.append(asyncio.get_running_loop().time())
+                raise
+
+        async def hang(call: str) -> None:
+            await asyncio.sleep(0.25 if call == "beat" else 0.0)
+
+        await tasks.start(slow)
+        await until(lambda: tasks._node.runs)  # type: ignore[union-attr]
+        began = asyncio.get_running_loop().time()
+        store.before, store.down = hang, "gone"
+        await until(lambda: cut)
+        assert 0.55 <= cut[0] - began < 0.68  # two thirds of the lease, not when the try under way has failed
+        store.before, store.down = None, ""
+        await until(lambda: only(store).state == "pending" or only(store).epoch == 2)
+
+
+@in_a_loop
 async def test_a_result_that_could_not_be_written_is_written_when_the_journal_is_back() -> None:
     store = Store()
     async with service(store) as tasks:
@@ -258,6 +286,32 @@ async def test_a_submission_while_the_journal_is_away_waits_for_its_budget_and_s
             async with asyncio.timeout(1):
                 await tasks.start(short)
         assert raised.value.retry_after > 0
+        assert raised.value.detail == "it has not answered in 0.2 s: gone"
+
+
+@in_a_loop
+async def test_a_deadline_of_the_caller_is_no_outage_and_who_leaves_waits_no_more() -> None:
+    store = Store()
+    async with service(store) as tasks:
+
+        @tasks.define
+        async def short() -> int:
+            return 5
+
+        await tasks.begin()
+        store.down = "gone"
+        with pytest.raises(DeadlineExceeded) as raised:
+            async with deadline(0.1, "handler"):
+                await tasks.start(short)
+        assert raised.value.deadline == "handler"
+        leaving = asyncio.ensure_future(tasks.start(short))
+        await asyncio.sleep(0.02)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        store.down, store.calls = "", []
+        await tasks.result((await tasks.start(short)).id, 3.0)
+        assert len(store.tasks) == 1  # what nobody waited for any more was not written
 
 
 @in_a_loop
@@ -398,9 +452,12 @@ async def test_a_task_that_was_not_begun_in_time_has_expired() -> None:
         @tasks.define
         async def late() -> None: ...
 
-        started = await tasks.start(late, delay=0.05, expires=0.01)
+        started = await tasks.start(late, delay=0.05, expires=5)
+        store.added += 10
         with pytest.raises(TaskFailed, match="Expired"):
             await tasks.result(started.id, 2.0)
+        await tasks.retry(started.id)  # from now on it has its time again
+        await tasks.result(started.id, 2.0)
 
 
 @in_a_loop

@@ -177,7 +177,7 @@ def test_a_slot_that_is_not_to_be_made_up_for_is_given_up_when_the_next_is_due()
     book = Book()
     look(periodic, book, 70.0)
     ((task, _),) = book.tasks.values()
-    assert spec(task).expires == 110.0  # submitted at 70, and 180 is the next
+    assert spec(task).expires == 60.0  # due at 120, and 180 is the next
 
 
 def test_a_schedule_is_one_thing() -> None:

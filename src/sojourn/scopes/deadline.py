@@ -205,6 +205,7 @@ class Deadline:
         except ValueError:
             # A generator that somebody else ended: the variable is that one's, and who has left bounds nobody.
             pass
+        del self._token  # it has the whole context, and the alarms have this one for a while
         if not self._armed or task is None:
             return
         cancels = self._cancels

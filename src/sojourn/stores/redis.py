@@ -8,7 +8,7 @@ from typing import Any
 
 from sojourn.errors import ConfigError
 
-__all__ = ["Scripts", "asked", "connected", "cut", "failures", "forbidden", "read_only", "unknown_script"]
+__all__ = ["Scripts", "asked", "connected", "cut", "failures", "forbidden", "read_only", "refusal", "unknown_script"]
 
 
 def connected(redis: Any, what: str, connections: int | None = None) -> tuple[Any, bool]:
@@ -79,6 +79,23 @@ def read_only() -> type[Exception]:
     from redis.exceptions import ReadOnlyError
 
     return ReadOnlyError
+
+
+def refusal(text: str) -> Exception:
+    """What the client would raise for an error that Redis has answered: one of :func:`failures`."""
+    from redis import exceptions
+
+    code, _, rest = text.partition(" ")
+    known: dict[str, type[Exception]] = {
+        "LOADING": exceptions.BusyLoadingError,
+        "MASTERDOWN": exceptions.MasterDownError,
+        "NOAUTH": exceptions.AuthenticationError,
+        "NOPERM": exceptions.NoPermissionError,
+        "NOSCRIPT": exceptions.NoScriptError,
+        "OOM": exceptions.OutOfMemoryError,
+        "READONLY": exceptions.ReadOnlyError,
+    }
+    return known[code](rest) if code in known else exceptions.ResponseError(text)
 
 
 async def asked(client: Any, command: str, *arguments: Any) -> Any:

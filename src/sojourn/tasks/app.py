@@ -130,10 +130,9 @@ class TasksApp:
     def _asked(self, request: Request) -> _Asked:
         scope = request.scope
         path, base = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
-        if base and (path == base or path.startswith(f"{base}/")):
-            path = path[len(base) :]
+        path = path[_taken(path, base) :]
         own = self._service.path.rstrip("/")
-        if own and (path == own or path.startswith(f"{own}/")):  # mounted by something that knows no root_path
+        if own and _is_below(path, own):  # mounted by something that knows no root_path
             path, base = path[len(own) :], base + own
         return _Asked(request, quote(base), tuple(part for part in path.split("/") if part), acting())
 
@@ -194,7 +193,8 @@ class TasksApp:
             await stream.events(request.scope, receive, send)
             return None
         task = await ended_within(self._service, task, waits(request), request.scope, receive)
-        if etag(task) in (request.header("if-none-match") or "").replace("W/", "").split(", "):
+        known = (request.header("if-none-match") or "").replace("W/", "").split(",")
+        if etag(task) in [each.strip() for each in known]:
             return Response(status=304, headers={**_PRIVATE, "etag": etag(task), **self._later(task)})
         latest = None
         if task.seq:
@@ -220,6 +220,8 @@ class TasksApp:
             raise No(400, "invalid_request_headers", f"state is one of {', '.join(_STATES)}")
         limit = number(request, "limit", _PAGE, _PAGE_MOST)
         kind, before = query.get("kind", ""), query.get("before", "")
+        if "\0" in kind + before:  # which PostgreSQL can't be asked
+            raise No(400, "invalid_request_headers", "kind and before are names")
         wanted = Query(states=states, kind=kind, owner=asked.who, before=before, limit=limit)
         found = await self._service.journal.list(wanted)
         shown = [document(each, _location(asked, each.id)) for each in found if not each.kind.startswith(INTERNAL)]
@@ -265,6 +267,23 @@ class TasksApp:
             return {}
         due = task.run_at - _wall()  # by two clocks, but it is only advice
         return {"retry-after": str(round(self._service.pace.retry_after(task.kind, max(0.0, -due), max(0.0, due))))}
+
+
+def _taken(path: str, base: str) -> int:
+    """How much of a path is where the application is mounted.
+
+    All of ``root_path`` (ASGI), or the end of it: a proxy has taken away what it begins with.
+    """
+    start = 0
+    while start >= 0 and base:
+        if _is_below(path, base[start:]):
+            return len(base) - start
+        start = base.find("/", start + 1)
+    return 0
+
+
+def _is_below(path: str, base: str) -> bool:
+    return path == base or path.startswith(f"{base}/")
 
 
 def _location(asked: _Asked, task_id: str) -> str:

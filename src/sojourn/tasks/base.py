@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar
 
 from sojourn.asgi.server_control import CURRENT_SERVER
 from sojourn.clock import Clock, SystemClock
+from sojourn.errors import DeadlineExceeded, JournalUnavailable
 from sojourn.scopes.budget import BUDGETS
-from sojourn.scopes.failures import WORK, tell_own_failure
+from sojourn.scopes.failures import WORK, tell_failure, tell_own_failure
 from sojourn.scopes.journals import JOURNALS
 from sojourn.scopes.offload import OFFLOAD
 from sojourn.scopes.work import launch
@@ -63,7 +64,13 @@ class Base:
         """A task that runs until :meth:`stop`."""
         task = self.launch(coroutine, name)
         self._kept.add(task)
-        task.add_done_callback(self._kept.discard)
+        task.add_done_callback(self._over, context=self.context)
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._kept.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:  # it should have run until it was stopped
+            tell_failure(task, error, "durable tasks")
 
     def by_ladder(self, task: asyncio.Task[Any], cause: str, owner: str, grace: float = 0.0) -> None:
         """Cancel a task again and again, and name it if it resists."""
@@ -77,6 +84,18 @@ class Base:
     def fail(self, error: BaseException) -> None:
         """Something went wrong, and nobody is there to whom it could be raised."""
         self.keep(_told(error), "durable tasks")
+
+    def odd(self, error: Exception) -> None:
+        """A call to the journal failed: what no engine should raise is told, and else is as if it were away.
+
+        Raises:
+            CancelledError: The task that calls was cancelled meanwhile, and this is what became of that.
+        """
+        task: asyncio.Task[Any] | None = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
+        if not isinstance(error, JournalUnavailable | DeadlineExceeded):
+            self.fail(error)
 
     async def pause(self, seconds: float) -> None:
         """Wait. Cancel: safe."""

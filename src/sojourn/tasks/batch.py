@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Any, Final, Generic, TypeVar
 
 from sojourn.errors import JournalUnavailable
@@ -23,39 +24,60 @@ _BACKOFF: Final = Backoff(0.05, 2.0)
 class Batch(Generic[Q, A]):
     """Collects calls of one kind: those of one turn of the event loop, and of the time a call takes, go together.
 
-    While the journal is away it tries again: with backoff and jitter, for as long as anybody waits for an answer.
+    While the journal is away it tries again: with backoff and jitter, for as long as anybody waits for an answer. Those
+    who wait are bounded, if ``room`` says so: one more is told at once that the journal is away.
 
     Args:
         call: Of the journal: answers each entry for itself, in their order; may be repeated.
         launch: Makes a task of the service's own.
         name: What reports call that.
-        most: Entries that go together at most.
         tell: Called with what went wrong each time the journal was away, and with None when it answered.
+        most: Entries that go together at most.
+        room: Entries that may wait; None where what makes them is bounded.
+        late: Called with an entry that was given up while its call was under way, and with its answer.
     """
 
-    __slots__ = ("_call", "_launch", "_most", "_name", "_queue", "_task", "_tell", "_tries")
+    __slots__ = (
+        "_call",
+        "_late",
+        "_launch",
+        "_most",
+        "_name",
+        "_queue",
+        "_quiet",
+        "_room",
+        "_stopped",
+        "_task",
+        "_tell",
+        "_tries",
+        "_wake",
+    )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made once each, by the node
         self,
         call: Callable[[Sequence[Q]], Awaitable[Sequence[A]]],
         launch: Callable[[Any, str], asyncio.Task[None]],
         name: str,
         tell: Callable[[Exception | None], None],
         most: int = 500,
+        room: int | None = None,
+        late: Callable[[Q, A], None] | None = None,
     ) -> None:
         self._call = call
         self._launch = launch
         self._name = name
         self._tell = tell
         self._most = most
+        self._room = room
+        self._late = late
+        self._stopped = False
         self._queue: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        #: Makes the calls: from the first entry on, until it is stopped. A task for each call would cost as much as it.
         self._task: asyncio.Task[None] | None = None
+        #: Done when there is something to do; None while something is done. And done when there is no more to do.
+        self._wake: asyncio.Future[None] | None = None
+        self._quiet: asyncio.Future[None] | None = None
         self._tries = 0
-
-    @property
-    def waiting(self) -> int:
-        """Entries that have no answer yet."""
-        return len(self._queue)
 
     def ask(self, entry: Q) -> asyncio.Future[A]:
         """Have an entry answered.
@@ -65,17 +87,37 @@ class Batch(Generic[Q, A]):
 
         Raises:
             Exception: In the future: what the journal raised because of this entry, other than that it is away.
+            JournalUnavailable: In the future: too many wait already, or it was stopped.
         """
         future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        if self._stopped:
+            future.set_exception(_ended())
+            return future
+        if self._room is not None and len(self._queue) >= self._room:
+            future.set_exception(JournalUnavailable(f"{len(self._queue)} calls wait for it"))
+            return future
         self._queue.append((entry, future))
-        if self._task is None:
-            self._task = self._launch(self._work(), self._name)
-            self._task.add_done_callback(self._ended)
+        if self._wake is not None:
+            if not self._wake.done():
+                self._wake.set_result(None)
+            self._wake = None
+        elif self._task is None:
+            self._begin()
         return future
 
+    def _begin(self) -> None:
+        self._task = self._launch(self._work(), self._name)
+        # Not in the context of the request that asks: it would be kept for as long as this runs.
+        self._task.add_done_callback(self._ended, context=Context())
+
     async def _work(self) -> None:
-        queue = self._queue
-        while queue:
+        queue, loop = self._queue, asyncio.get_running_loop()
+        while True:
+            if not queue:
+                if self._quiet is not None and not self._quiet.done():
+                    self._quiet.set_result(None)
+                self._wake = wake = loop.create_future()
+                await wake
             taken: list[tuple[Q, asyncio.Future[A]]] = []
             while queue and len(taken) < self._most:
                 each = queue.popleft()
@@ -86,17 +128,22 @@ class Batch(Generic[Q, A]):
             try:
                 await self._do(taken)
             except JournalUnavailable as error:
-                queue.extendleft(reversed([each for each in taken if not each[1].done()]))
+                left = [each for each in queue if not each[1].done()]  # nobody keeps what was given up
+                queue.clear()
+                queue.extend(each for each in taken if not each[1].done())
+                queue.extend(left)
                 self._tell(error)
                 self._tries += 1
                 await self._pause(max(_BACKOFF.delay(self._tries, random.uniform(0.5, 1.0)), 0.01))
             except BaseException:
-                queue.extendleft(reversed([each for each in taken if not each[1].done()]))
+                queue.extendleft(reversed(taken))
                 raise
 
     async def _do(self, taken: list[tuple[Q, asyncio.Future[A]]]) -> None:
         try:
             answers = await self._call([entry for entry, _ in taken])
+            if len(answers) != len(taken):
+                raise RuntimeError(f"{self._name}: {len(answers)} answers for {len(taken)} entries")
         except JournalUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - it is raised to whose entry is the cause
@@ -110,12 +157,14 @@ class Batch(Generic[Q, A]):
         if self._tries:
             self._tries = 0
         self._tell(None)
-        for (_, future), answer in zip(taken, answers, strict=True):
+        for (entry, future), answer in zip(taken, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
+            elif self._late is not None and future.cancelled():
+                self._late(entry, answer)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, unless nobody does any more. Cancel: safe."""
+        """Wait. Cancel: safe."""
         loop = asyncio.get_running_loop()
         pause = loop.create_future()
         timer = loop.call_later(seconds, pause.cancel)
@@ -125,21 +174,32 @@ class Batch(Generic[Q, A]):
             timer.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._task = None
-        if self._queue and not task.cancelled() and task.exception() is None:
-            self._task = self._launch(self._work(), self._name)
-            self._task.add_done_callback(self._ended)
+        """It was stopped, or the server has cancelled it: who asks next begins anew."""
+        if self._task is task:
+            self._task = self._wake = None
+        self._give_up()
+
+    def _give_up(self) -> None:
+        while self._queue:
+            future = self._queue.popleft()[1]
+            if not future.done():
+                future.set_exception(_ended())
 
     async def drain(self, seconds: float) -> bool:
         """Wait until all has been answered. Returns whether it has."""
-        task = self._task
-        if task is not None:
-            await asyncio.wait((task,), timeout=seconds)
-        return not self._queue and self._task is None
+        if self._task is not None and self._wake is None:
+            self._quiet = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._quiet, self._task), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        return not self._queue and (self._task is None or self._wake is not None)
 
     def stop(self) -> None:
-        """Try no more; who waits is cancelled."""
+        """Try no more, for good. Who waits is told that the journal is away; so is who asks from now on."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
-        while self._queue:
-            self._queue.popleft()[1].cancel()
+            self._task = self._wake = None
+        self._give_up()
+
+
+def _ended() -> JournalUnavailable:
+    return JournalUnavailable("the service ends here")

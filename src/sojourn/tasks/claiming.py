@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Final
 
 from sojourn.clock import NEVER
-from sojourn.errors import JournalUnavailable
 from sojourn.policy.retry import Backoff
 from sojourn.tasks.base import Base
 from sojourn.tasks.journal import Claimed, Journal, Want
+from sojourn.tasks.kinds import Kind
 from sojourn.tasks.running import Running
 from sojourn.tasks.stats import Stats
 
@@ -60,6 +60,8 @@ class Claiming:
         self._stats = stats
         self._answered = answered
         self._wake = asyncio.Event()
+        #: Kinds for which there was no room when it asked last: what is due of them it was not told.
+        self._left: list[Kind] = []
         running.hungry = self._hungry
 
     def due(self) -> None:
@@ -72,7 +74,7 @@ class Claiming:
         self._wake.set()
 
     def _hungry(self) -> None:
-        if self.more:
+        if self.more or (self._left and any(map(self._running.fits, self._left))):
             self._wake.set()
 
     async def run(self) -> None:
@@ -81,15 +83,18 @@ class Claiming:
         while True:
             wants = self._running.wants()
             if not wants:
+                self.more = True  # it would have asked: it does when there is room
                 await self._waked(NEVER)
                 continue
             self.more = False
+            self._left = self._running.left(wants)
             sent = self._base.now()
             try:
-                claimed = await self._journal.claim(self._base.id, wants, self._lease)
-            except JournalUnavailable as error:
+                claimed = await self._ask(wants)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it: nobody else claims here
                 tries += 1
                 self.more = True
+                self._base.odd(error)
                 self._answered(error)
                 self._stats.call_failed("claim")
                 await self._base.pause(_BACKOFF.delay(tries, random.uniform(0.5, 1.0)))
@@ -102,12 +107,20 @@ class Claiming:
                 self._running.take(claim, sent)
             await self._until_next(claimed, wants)
 
+    async def _ask(self, wants: list[Want]) -> Claimed:
+        """Who ends waits for the answer, so that what it brings is handed back."""
+        self._running.expect(1)
+        try:
+            return await self._journal.claim(self._base.id, wants, self._lease)
+        finally:
+            self._running.expect(-1)
+
     async def _until_next(self, claimed: Claimed, wants: list[Want]) -> None:
         if claimed.after == 0.0:
             self.more = True
             if claimed.claims:
                 self._wake.clear()
-                if not self._running.wants():
+                if self._running.stocked or not self._running.wants():
                     await self._waked(NEVER)
                 else:
                     await self._base.pause(0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -11,6 +12,9 @@ from sojourn.tasks.kinds import decoded, encoded
 from sojourn.tasks.record import Claim, Progress
 
 __all__ = ["CURRENT", "CurrentTask", "current_task"]
+
+#: Events of a task that journals keep.
+_KEPT: Final = 1000
 
 
 class CurrentTask:
@@ -33,7 +37,8 @@ class CurrentTask:
         self._claim = claim
         self._ask = ask
         self._loop = asyncio.get_running_loop()
-        self._behind: set[asyncio.Future[int]] = set()
+        #: What was told and may not be written down yet, oldest first.
+        self._behind: deque[asyncio.Future[int]] = deque()
         self.checkpoint: Any = decoded(claim.checkpoint)
 
     id = property(lambda self: self._claim.id)
@@ -64,7 +69,8 @@ class CurrentTask:
     def tell(self, data: Any) -> None:
         """As :meth:`progress`, without waiting for it; also from the thread that does the task.
 
-        It is written before the end of the task is.
+        It is written before the end of the task is. While the journal is away the last 1,000 wait for it, as no more
+        are kept.
 
         Raises:
             TypeError: It is no JSON.
@@ -98,19 +104,10 @@ class CurrentTask:
         self.checkpoint = checkpoint
 
     def _tell(self, entry: Progress) -> None:
-        future = self._ask(entry)
-        self._behind.add(future)
-        future.add_done_callback(self._told)
-
-    def _told(self, future: asyncio.Future[int]) -> None:
-        self._behind.discard(future)
-        if not future.cancelled():
-            future.exception()
-
-    async def settle(self) -> None:
-        """Wait for what was told and not waited for."""
-        if self._behind:
-            await asyncio.wait(self._behind)
+        behind = self._behind
+        while behind and (behind[0].done() or len(behind) >= _KEPT):
+            behind.popleft().cancel()
+        behind.append(self._ask(entry))
 
 
 #: The task that the present context does.
@@ -133,4 +130,4 @@ def current_task() -> CurrentTask:
     try:
         return CURRENT.get()
     except LookupError:
-        raise LookupError("no durable task is done here") from None
+        raise LookupError("no durable task is done here; one of to='process' has none in its process") from None

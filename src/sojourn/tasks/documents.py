@@ -25,7 +25,7 @@ def document(task: Task, location: str, latest: Event | None = None) -> dict[str
         "id": task.id,
         "kind": task.kind,
         "state": task.state,
-        "attempt": task.failures + (task.state in ("running", "completed")),
+        "attempt": max(task.failures + (task.state in ("running", "completed")), 1 if task.begun else 0),
         "failures": task.failures,
         "interruptions": task.interruptions,
         "location": location,

@@ -9,8 +9,9 @@ The contract. ``sojourn.testing.task_journal`` tests any journal for it:
 4. What was said under an earlier epoch changes nothing and is answered by False, 0, or "lost".
 5. Every call may be repeated, also when it is not known whether it was done: the result is that of one call.
 6. A batch is one step: all of it is done or none. Each entry is answered for itself, in the order of the batch.
-7. Who listens is told within a moment of what may be due, what has changed and what is to be cancelled; or that it may
-   have missed something. It is only a hint: nothing is lost without it.
+7. Who listens is told within a moment of what may be due and what is to be cancelled, if it claims, and of changes of
+   what is followed; or that it may have missed something. Told once, it may be told no more of what is due until
+   somebody has claimed. It is only a hint: nothing is lost without it.
 8. A call that can't reach the engine raises ``JournalUnavailable`` in bounded time, and nothing else of the engine's.
 """
 
@@ -105,11 +106,15 @@ class Counts(msgspec.Struct, frozen=True):
 class Listener(Protocol):
     """A node's ears. Called in its event loop; raises nothing."""
 
+    @property
+    def claims(self) -> bool:
+        """Whether it claims. Who does not need not be told of what is due, nor of what is to end."""
+
     def due(self) -> None:
         """Something may be claimable."""
 
     def changed(self, id: str) -> None:
-        """A task has said something or changed its state."""
+        """A task that is followed, or any other, has said something or changed its state."""
 
     def cancelled(self, id: str) -> None:
         """A task that runs somewhere is to end."""
@@ -193,6 +198,15 @@ class Journal(Protocol):
 
     async def listen(self, listener: Listener) -> None:
         """Tell somebody until it is cancelled. Goes on by itself when the engine was away."""
+
+    async def follow(self, id: str) -> None:
+        """Tell who listens of changes of a task: from when this returns, if it can be told of anything at all.
+
+        Each call needs its own ``unfollow``. An engine that tells of all tasks does nothing.
+        """
+
+    def unfollow(self, id: str) -> None:
+        """It needs not be told of them any more."""
 
     async def aclose(self) -> None:
         """Give back what it holds. What is held by this node is not released by it."""

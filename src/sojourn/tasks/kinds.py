@@ -11,6 +11,7 @@ import msgspec
 
 from sojourn.errors import ConfigError, TaskArguments
 from sojourn.policy.retry import Backoff
+from sojourn.tasks.wish import PRIORITIES
 
 __all__ = ["LARGEST", "OPTIONS", "Kind", "Kinds", "Place", "decoded", "encoded"]
 
@@ -53,7 +54,7 @@ def encoded(value: Any, what: str) -> bytes:
     """
     try:
         data = _encode(value)
-    except (NotImplementedError, msgspec.MsgspecError, TypeError) as error:
+    except (NotImplementedError, msgspec.MsgspecError, TypeError, RecursionError, UnicodeEncodeError) as error:
         raise TypeError(f"{what} can't be written as JSON: {error}") from error
     if len(data) > LARGEST:
         raise ValueError(
@@ -135,13 +136,27 @@ class Kind:
         self.to: Place = to or ("loop" if awaited else "thread")
         self.public = public
         self.crashes = crashes
-        self.final = tuple(final)
+        self.final = (final,) if isinstance(final, type) else tuple(final)
         for right, what in (
             (name and len(name) <= _LONGEST and _LETTERS.issuperset(name), "a name of letters, digits, _ . and -"),
             (deadline is None or deadline > 0, f"a deadline above 0, not {deadline}"),
-            (retries >= 0, f"0 or more retries, not {retries}"),
-            (crashes >= 0, f"0 or more crashes, not {crashes}"),
-            (limit is None or limit >= 1, f"a limit of at least 1, not {limit}"),
+            (_is_whole(retries, 0), f"0 or more retries, not {retries!r}"),
+            (_is_whole(crashes, 0), f"0 or more crashes, not {crashes!r}"),
+            (limit is None or _is_whole(limit, 1), f"a limit of at least 1, not {limit!r}"),
+            (_is_whole(priority, PRIORITIES[0]), f"a priority of 32 bits, not {priority!r}"),
+            (
+                all(map(_is_error, self.final)),
+                f"classes of errors that are final, not {final!r}",
+            ),
+            (
+                not inspect.isgeneratorfunction(function) and not inspect.isasyncgenfunction(function),
+                "a function that returns: what it yields nobody would get; say it with current_task().progress(...)",
+            ),
+            (
+                self.to != "process" or "<" not in getattr(function, "__qualname__", ""),
+                "a function at the top of its module, so that another process finds it",
+            ),
+            (type(backoff) is Backoff, f"a Backoff(first, most), not {backoff!r}"),
             (keep is None or keep >= 0, f"0 s or more to be kept, not {keep}"),
             (self.to in ("loop", "thread", "process"), f"a place that is loop, thread or process, not {to!r}"),
             (
@@ -183,19 +198,28 @@ class Kind:
         """
         try:
             struct = self._decoder.decode(payload)
-        except (msgspec.MsgspecError, NotImplementedError, ValueError) as error:
+        except (msgspec.MsgspecError, NotImplementedError, ValueError, RecursionError) as error:
             raise TaskArguments(self.name, str(error).replace("$.", "").replace("$", "the arguments")) from error
         return {name: getattr(struct, name) for name in self._fields}
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and least <= value <= PRIORITIES[-1]
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 def _struct_of(function: Callable[..., Any], name: str) -> Any:
     """A struct with the parameters of a function as its fields."""
     try:
         hints = typing.get_type_hints(function)
+        parameters = inspect.signature(function).parameters.values()
     except Exception as error:
         raise ConfigError(f"task {name!r}: its annotations can't be read: {error}") from error
     fields: list[Any] = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in parameters:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise ConfigError(f"task {name!r}: {parameter} has no name of its own; arguments are written down by name")
         if parameter.name in OPTIONS:

@@ -43,10 +43,17 @@ _LOOK: Final = 0.1
 _TURN: Final = 5.0
 _SWEEP: Final = 60.0
 _PAGE: Final = 1000
+#: Submissions that wait for the journal.
+_ROOM: Final = 10_000
 #: Seconds for what was not handed over in its time.
 _ONCE_MORE: Final = 0.5
 
 _wall: Final = SystemClock.wall
+
+
+def _first(task: NewTask) -> Claim:
+    """A task that was this node's from the first."""
+    return Claim(id=task.id, kind=task.kind, epoch=1, payload=task.payload, spec=task.spec, owner=task.owner)
 
 
 async def _nothing(now: float) -> None:
@@ -71,6 +78,7 @@ class Node:
         runs: What it has, by id of the task.
         watchers: Who watches tasks here.
         schedules: Awaited at the beginning and every few seconds, with the time: submits what comes by a schedule.
+        problem: Why the latest submission was in vain; "" when it was not.
     """
 
     def __init__(  # noqa: PLR0913 - made once, by the service
@@ -93,10 +101,16 @@ class Node:
         self._kinds = kinds
         self._settings = settings
         self._stats = stats
+        self.problem = ""
         self._away_since: float | None = None
         self._handed = False
         self._submits: Batch[NewTask, Submitted] = Batch(
-            journal.submit, self.base.launch, "tasks submit", partial(self._called, "submit")
+            journal.submit,
+            self.base.launch,
+            "tasks submit",
+            partial(self._called, "submit"),
+            room=_ROOM,
+            late=self._given_up,
         )
         self._running = Running(self.base, journal, kinds, settings, stats, then, reauthorise)
         self._running.answered = self._called
@@ -137,6 +151,11 @@ class Node:
 
     # What the journal tells: its Listener
 
+    @property
+    def claims(self) -> bool:
+        """Whether it does any work."""
+        return self._settings.work
+
     def due(self) -> None:
         """Something may be claimable."""
         self._claiming.due()
@@ -166,6 +185,8 @@ class Node:
         """A call that many share has come to this."""
         if error is not None:
             self._stats.call_failed(call)
+        if call == "submit":
+            self.problem = "" if error is None else getattr(error, "detail", str(error))
         self._answered(error)
 
     def _answered(self, error: Exception | None) -> None:
@@ -196,6 +217,7 @@ class Node:
         if task.node:
             kind, sent = self._kinds.of(task.kind), self.base.now()
             self._running.reserve(kind, 1)
+            self._running.expect(1)
             # Not in the context of the request that asks: what follows is nothing of its.
             future.add_done_callback(lambda done: self._submitted(done, task, kind, sent), context=self.base.context)
         return future
@@ -203,20 +225,27 @@ class Node:
     def _submitted(self, future: asyncio.Future[Submitted], task: NewTask, kind: Kind, sent: float) -> None:
         self._running.reserve(kind, -1)
         if future.cancelled() or future.exception() is not None or not future.result().new:
-            # Nobody waits for it any more; if it was written down, its lease will run out.
-            self._claiming.wake()
-            return
-        claim = Claim(id=task.id, kind=task.kind, epoch=1, payload=task.payload, spec=task.spec, owner=task.owner)
-        self._running.take(claim, sent)
+            self._claiming.wake()  # there is room again
+        else:
+            self._running.take(_first(task), sent)
+        self._running.expect(-1)
+
+    def _given_up(self, task: NewTask, submitted: Submitted) -> None:
+        """Its caller has left while it was written down, and its place here was given to another."""
+        if task.node and submitted.new and submitted.state == "running":
+            self._running.decline(_first(task))
 
     # Regular work
 
     async def _listening(self) -> None:
-        try:
-            await self._journal.listen(self)
-        except JournalUnavailable as error:  # it does not come back by itself
-            self._answered(error)
+        while True:  # engines come back by themselves; what they should not raise must not leave it deaf
+            try:
+                await self._journal.listen(self)
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                self.base.odd(error)
+                self._answered(error)
             self.away()
+            await self.base.pause(_TURN * random.uniform(0.1, 0.2))
 
     async def _keeping(self) -> None:
         sweep = self.base.now() + _SWEEP * random.random()
@@ -271,7 +300,7 @@ class Node:
         """Hand over what runs, and end. Cancel: what is left is lost."""
         try:
             self._running.close()
-            if self.runs:
+            if not self._running.quiet:
                 # What could not be written down in the drain has had its time.
                 await self.hand_over(min(seconds, _ONCE_MORE) if self._handed else seconds)
             await self._submits.drain(min(1.0, seconds))

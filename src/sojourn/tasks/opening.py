@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Final
+import os
+from typing import Any, Final
 
 from sojourn.errors import ConfigError
 from sojourn.tasks.journal import Journal
 
-__all__ = ["file_of", "journal_of"]
+__all__ = ["file_of", "journal_from", "journal_of"]
 
 _POSTGRES: Final = frozenset({"postgres", "postgresql"})
 _REDIS: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
 _FILE: Final = frozenset({"sqlite", "sqlite3", "file"})
 #: What a client of Redis calls them.
 _CALLED: Final = {"valkey": "redis", "valkeys": "rediss"}
+
+
+def journal_from(given: Any) -> Journal:
+    """The journal that an application gives: one that is made, or a path or URL for :func:`journal_of`.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if isinstance(given, str | os.PathLike):
+        return journal_of(os.fspath(given))
+    if not callable(getattr(given, "submit", None)):
+        raise ConfigError(f"durable tasks: {given!r:.100} is no journal: give a path, a URL, or one that is made")
+    journal: Journal = given
+    return journal
 
 
 def journal_of(text: str) -> Journal:

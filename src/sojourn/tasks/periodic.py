@@ -78,14 +78,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     spec: Spec
     catch_up: bool = True
 
-    def at(self, slot: float, now: float) -> NewTask:
+    def at(self, slot: float) -> NewTask:
         """The task of a slot.
 
         Args:
-            slot: When it is due.
-            now: When it is submitted; both in seconds since 1970.
+            slot: When it is due, in seconds since 1970.
         """
-        late = None if self.catch_up else max(0.0, self.schedule.next(slot) - now)
+        late = None if self.catch_up else max(0.0, self.schedule.next(slot) - slot)
         return msgspec.structs.replace(
             self.task,
             id=_id(self.task.kind, slot),
@@ -129,7 +128,7 @@ class Periodic:
         if plan is None or slot is None:
             return None
         # What was missed meanwhile is not made up for one by one.
-        return plan.at(plan.schedule.next(max(slot, now)), now)
+        return plan.at(plan.schedule.next(max(slot, now)))
 
     async def look(self, journal: Journal, now: float) -> int:
         """See that one slot of each kind is waiting or running. Does nothing most of the time: call it at every beat.
@@ -181,7 +180,7 @@ class Periodic:
         slot = now
         for _ in range(_TRIES):
             slot = plan.schedule.next(slot)
-            (answer,) = await journal.submit([plan.at(slot, now)])
+            (answer,) = await journal.submit([plan.at(slot)])
             if answer.state not in ENDED:
                 return 1
             # Somebody has cancelled that one: so it is left out, and the one after it is next.

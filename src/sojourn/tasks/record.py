@@ -40,7 +40,7 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     """A task that is to be written down. Submitting it again does nothing: its id is its maker's.
 
     Attributes:
-        id: At least 128 random bits, as text for URLs.
+        id: At least 128 random bits, as text for URLs. Where it begins with the time, indexes stay small.
         kind: What is to be done; only nodes that know it claim it.
         payload: The arguments: a JSON object, by name.
         spec: What the node that runs it has to know: a JSON object, of which the journal knows nothing (`tasks/spec`).

@@ -6,12 +6,11 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from sojourn.errors import DeadlineExceeded, JournalUnavailable
 from sojourn.policy.retry import Backoff
 from sojourn.scopes.deadline import deadline
 from sojourn.tasks.base import Base
 from sojourn.tasks.journal import Journal
-from sojourn.tasks.lease import BEAT, beat_at, fenced
+from sojourn.tasks.lease import BEAT, FENCE, beat_at, fenced, patience
 from sojourn.tasks.running import Running
 from sojourn.tasks.stats import Stats
 
@@ -59,7 +58,9 @@ class Renewing:
         third = self._lease * BEAT
         while True:
             if self._tries:
-                await self._base.pause(third * _BACKOFF.delay(self._tries, random.uniform(0.5, 1.0)))
+                again = third * _BACKOFF.delay(self._tries, random.uniform(0.5, 1.0))
+                await self._base.pause(min(again, self._until_fence()))
+                self._fence()
             else:
                 await self._base.pause(min(third / 4, _LOOK))
             self._running.give_back_late()
@@ -69,15 +70,17 @@ class Renewing:
 
     async def beat(self) -> None:
         """Renew all, once; give up what can't be any more. Cancel: safe."""
+        self._fence()  # this process was frozen for all of a lease
         held = list(self._running.runs.values())
         sent = self._base.now()
         try:
-            async with deadline(self._lease * BEAT, "tasks beat"):
+            async with deadline(patience(self._oldest(), self._lease, sent), "tasks beat"):
                 beat = await self._journal.beat(
                     self._base.id, [(run.claim.id, run.claim.epoch) for run in held], self._lease
                 )
-        except (JournalUnavailable, DeadlineExceeded) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it: what can't be renewed is given up
             self._tries += 1
+            self._base.odd(error)
             self._tried = self._base.now()
             self._answered(error)
             self._stats.call_failed("beat")
@@ -93,6 +96,16 @@ class Renewing:
                 run.renewed = sent
                 if run.claim.id in beat.cancelled and not run.cause:
                     self._running.end(run, "cancel")
+
+    def _oldest(self) -> float | None:
+        """When the lease of a run that has not ended was renewed, the one longest ago."""
+        running = (run.renewed for run in self._running.runs.values() if run.outcome is None and run.cause != "fenced")
+        return min(running, default=None)
+
+    def _until_fence(self) -> float:
+        """Seconds until a run is to be given up, if it can't be renewed before; never none at all."""
+        oldest = self._oldest()
+        return self._lease if oldest is None else max(0.001, oldest + self._lease * FENCE - self._base.now())
 
     def _fence(self) -> None:
         now = self._base.now()

@@ -54,19 +54,40 @@ class Run:
         task: Runs it; None before it begins.
         cause: Why it is to end; "" while it is not.
         outcome: How it ended; None before.
+        saying: How much of what it has said is not written down yet.
+        last: Its end, while that waits for this.
+        unreadable: Why its spec can't be read; "" when it can.
     """
 
-    __slots__ = ("cause", "claim", "kind", "outcome", "renewed", "since", "spec", "task")
+    __slots__ = (
+        "cause",
+        "claim",
+        "kind",
+        "last",
+        "outcome",
+        "renewed",
+        "saying",
+        "since",
+        "spec",
+        "task",
+        "unreadable",
+    )
 
     def __init__(self, claim: Claim, kind: Kind, now: float) -> None:
         self.claim = claim
         self.kind = kind
-        self.spec = _spec(claim.spec)
+        self.unreadable = ""
+        try:
+            self.spec = _spec(claim.spec)
+        except msgspec.MsgspecError as error:  # somebody else's hand, or another version's
+            self.spec, self.unreadable = Spec(), str(error)
         self.renewed = now
         self.since = now
         self.task: asyncio.Task[Settlement] | None = None
         self.cause: Cause = ""
         self.outcome: Outcome | None = None
+        self.saying = 0
+        self.last: Settlement | None = None
 
     def end(self, cause: Cause) -> None:
         """Cancel it, once. Somebody's word that it is to end stands before that of the server."""
@@ -92,11 +113,14 @@ async def perform(
     """
     claim, spec = run.claim, run.spec
     began(run)
+    if run.unreadable:
+        return _failed(claim, Problem("Unreadable", f"its spec: {run.unreadable}", attempt=claim.failures + 1))
     if claim.crashes > spec.crashes:
         detail = f"it was lost with its node {claim.crashes} times, which may be its own doing"
         return _failed(claim, Problem("Crashed", detail, attempt=claim.failures + 1))
-    if spec.expires is not None and not (claim.failures or claim.interruptions) and claim.age > spec.expires:
-        detail = f"it was not begun within {spec.expires:g} s of its submission, but after {claim.age:.1f} s"
+    waited = min(claim.waited, claim.age)  # since somebody has retried it, if that was later
+    if spec.expires is not None and not (claim.failures or claim.interruptions) and waited > spec.expires:
+        detail = f"it was not begun within {spec.expires:g} s of its time, but after {waited:.1f} s"
         return _failed(claim, Problem("Expired", detail, attempt=0))
     try:
         current = CurrentTask(claim, ask, spec.slot)
@@ -109,7 +133,6 @@ async def perform(
             )
         result = await _bounded(run, arguments, actor)
         data = encoded(result, "its result")
-        await current.settle()
     except asyncio.CancelledError as error:
         return _cut(run, error)
     except BaseException as error:  # noqa: BLE001 - whatever a task raises is its failure, and ends nobody else
@@ -181,18 +204,32 @@ def _raised(run: Run, error: BaseException) -> Settlement:
     """It failed: again, or for good."""
     claim, spec = run.claim, run.spec
     attempt = claim.failures + 1
-    detail = error.detail if isinstance(error, TaskArguments) else str(error)
+    detail, later = _said(error)
     if isinstance(error, DeadlineExceeded):
-        detail = f"{error} (attempt {attempt})"
+        # Without the place in the code: clients are told as well.
+        detail = f"deadline {error.deadline!r} of {error.seconds:g} s passed (attempt {attempt})"
     text = "".join(traceback.format_exception(error))[-_TRACE:]
-    problem = Problem(type(error).__name__, detail[:_DETAIL], text, attempt)
+    problem = Problem(type(error).__name__, _written(detail[:_DETAIL]), _written(text), attempt)
     if attempt >= spec.attempts or isinstance(error, run.kind.final):
         return _failed(claim, problem)
     delay = Backoff(spec.first, spec.most).delay(attempt, random.random())
-    later = getattr(error, "retry_after", None)  # a guard, or a dependency, that says when
     if isinstance(later, int | float) and later == later:
         delay = max(delay, min(float(later), 10.0 * spec.most))
     return Settlement(id=claim.id, epoch=claim.epoch, outcome="retry", error=_encode(problem), delay=delay)
+
+
+def _said(error: BaseException) -> tuple[str, Any]:
+    """What an error says, and when to try again if it is of a guard, or a dependency, that knows."""
+    try:
+        said = error.detail if isinstance(error, TaskArguments) else str(error)
+        return said, getattr(error, "retry_after", None)
+    except Exception as another:  # noqa: BLE001 - classes of the application's: they must not keep the run from its end
+        return f"it can't be said: {type(another).__name__}", None
+
+
+def _written(text: str) -> str:
+    """Text as JSON can hold it: file names that are no UTF-8 have halves of characters."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _failed(claim: Claim, problem: Problem) -> Settlement:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
+from sojourn.errors import JournalUnavailable
 from sojourn.policy.appetite import Appetite
 from sojourn.scopes.work import LADDER
 from sojourn.tasks.base import Base
@@ -25,6 +26,9 @@ __all__ = ["Running"]
 #: Seconds of work that may be claimed ahead, so that short tasks do not wait for the journal one by one; and how many.
 _AHEAD: Final = 0.1
 _MOST_AHEAD: Final = 200
+#: Ends that may wait to be written down before no more is begun; and what runs have said that may.
+_BEHIND: Final = 1000
+_ROOM: Final = 10_000
 #: What a run is thought to take at least, and how much the latest counts.
 _SHORTEST: Final = 0.0005
 _WEIGHT: Final = 0.1
@@ -82,12 +86,16 @@ class Running:
         self._of_kind: Counter[str] = Counter()
         #: Seconds that a run took lately.
         self._took = 1.0
+        #: Whether too many ends were not written down when it was last looked at.
+        self._behind = False
+        #: Calls to the journal under way that may bring it more.
+        self._coming = 0
         self._quiet = asyncio.Event()
         self._settles: Batch[Settlement, bool] = Batch(
             journal.settle, base.launch, "tasks settle", partial(self._heard, "settle")
         )
         self._says: Batch[Progress, int] = Batch(
-            journal.append, base.launch, "tasks progress", partial(self._heard, "append")
+            journal.append, base.launch, "tasks progress", partial(self._heard, "append"), room=_ROOM
         )
 
     def _heard(self, call: str, error: Exception | None) -> None:
@@ -98,7 +106,12 @@ class Running:
     @property
     def free(self) -> bool:
         """Whether one more may begin at once."""
-        return self.open and not self.waiting and self._active < self.appetite.limit
+        return self.open and not self.waiting and self._active < self.appetite.limit and not self.behind
+
+    @property
+    def behind(self) -> bool:
+        """Whether so many ends are not written down yet that nothing more should begin."""
+        return len(self.runs) - self._active - len(self.waiting) > _BEHIND
 
     def fits(self, kind: Kind) -> bool:
         """Whether one more of a kind may run here."""
@@ -114,10 +127,9 @@ class Running:
 
     def wants(self) -> list[Want]:
         """How many of which kinds there is room for; nothing when there is none."""
-        room = self.appetite.limit - self._active - len(self.waiting)
-        if self._took < _AHEAD:
-            room += min(_MOST_AHEAD, int(self.appetite.limit * _AHEAD / max(self._took, _SHORTEST)))
-        if room <= 0 or not self.open:
+        room = self.appetite.limit - self._active - len(self.waiting) + self._ahead()
+        self._behind = self.behind
+        if room <= 0 or not self.open or self._behind:
             return []
         free, wants = [], []
         for kind in self._kinds:
@@ -133,6 +145,24 @@ class Running:
         if free:
             wants.append(Want(tuple(free), room))
         return wants
+
+    def _ahead(self) -> int:
+        """How many may be claimed before there is a place for them."""
+        if self._took >= _AHEAD:
+            return 0
+        return min(_MOST_AHEAD, int(self.appetite.limit * _AHEAD / max(self._took, _SHORTEST)))
+
+    @property
+    def stocked(self) -> bool:
+        """Whether enough was claimed ahead for the time that a claim takes, so that claims are few and large."""
+        waiting = len(self.waiting)
+        return waiting > self.appetite.limit and waiting > self._ahead() // 2
+
+    def left(self, wants: Iterable[Want]) -> list[Kind]:
+        """Kinds that it runs, and of which nothing is wanted: as many run as may."""
+        wanted = {name for want in wants for name in want.kinds}
+        chosen = self._settings.kinds
+        return [kind for kind in self._kinds if kind.name not in wanted and (chosen is None or kind.name in chosen)]
 
     # Begin and end
 
@@ -151,12 +181,19 @@ class Running:
         run = self.runs[claim.id] = Run(claim, kind, sent)
         if claim.crashes:
             self._stats.crashed(kind.name)
-        if not self.open:
-            self.give_back(run)
+        if not self.open or self._base.now() - sent >= self._settings.lease:
+            self.give_back(run)  # it is too late: the server stops, or the lease may be over before it has begun
         elif self._active < self.appetite.limit and self.fits(kind):
             self._begin(run)
         else:
             self.waiting.append(run)
+
+    def decline(self, claim: Claim) -> None:
+        """A task became this node's that has no place here: it goes back, for whoever has room."""
+        kind = self._kinds.get(claim.kind)
+        if kind is not None and claim.id not in self.runs:
+            run = self.runs[claim.id] = Run(claim, kind, self._base.now())
+            self.give_back(run)
 
     def _begin(self, run: Run) -> None:
         self.reserve(run.kind, 1)
@@ -168,12 +205,17 @@ class Running:
 
     def _sayer(self, run: Run) -> Callable[[Progress], asyncio.Future[int]]:
         def heard(future: asyncio.Future[int]) -> None:
+            run.saying -= 1
+            if run.last is not None and not run.saying:
+                self._settle(run, run.last)
             if not future.cancelled() and future.exception() is None and future.result() == 0:
                 self.lose(run, "lease")
 
         def say(entry: Progress) -> asyncio.Future[int]:
+            run.saying += 1
             future = self._says.ask(entry)
-            future.add_done_callback(heard)
+            # What follows is nothing of the run's, and must not keep what its context has.
+            future.add_done_callback(heard, context=self._base.context)
             return future
 
         return say
@@ -190,10 +232,22 @@ class Running:
             run.outcome = settlement.outcome
             self._stats.ended(run.kind.name, settlement.outcome, seconds)
             self.teller.ended(run, settlement, seconds)
-            if settlement.outcome in ENDED:
-                settlement = _with(settlement, self._then(run, settlement))
-            self._settle(run, settlement)
+            settlement = self._with_then(run, settlement)
+            if run.saying:
+                run.last = settlement  # what it has said is written down before its end is
+            else:
+                self._settle(run, settlement)
+        run.task = None  # which has its context, and that has the run
         self._next()
+
+    def _with_then(self, run: Run, settlement: Settlement) -> Settlement:
+        if settlement.outcome not in ENDED:
+            return settlement
+        try:
+            return _with(settlement, self._then(run, settlement))
+        except Exception as error:  # noqa: BLE001 - told; its end is written down all the same
+            self._base.fail(error)
+            return settlement
 
     def _next(self) -> None:
         """There is room: for what was claimed ahead, and for more."""
@@ -206,7 +260,7 @@ class Running:
             else:
                 waiting.append(run)
                 passed += 1
-        if self.open and len(waiting) <= self.appetite.limit:
+        if self.open and not self.stocked:
             self.hungry()
 
     def look(self, late: float) -> None:
@@ -248,7 +302,8 @@ class Running:
     def give_back_late(self) -> None:
         """Others may have what has waited here for long."""
         now = self._base.now()
-        for run in [run for run in self.waiting if now - run.renewed > _PATIENCE]:
+        for run in [run for run in self.waiting if now - run.since > _PATIENCE]:
+            self._took = max(self._took, _AHEAD)  # what runs is not as short as what has ended
             self.waiting.remove(run)
             self.give_back(run)
 
@@ -259,13 +314,13 @@ class Running:
         future.add_done_callback(lambda done: self._settled(run, settlement, done))
 
     def _settled(self, run: Run, settlement: Settlement, future: asyncio.Future[bool]) -> None:
-        if future.cancelled():
+        error = future.exception()
+        if isinstance(error, JournalUnavailable):  # nobody tries any more: its lease will run out
             return
         if self.runs.get(run.claim.id) is run:
             del self.runs[run.claim.id]
         seconds = self._base.now() - run.since
         name = run.kind.name
-        error = future.exception()
         if error is not None:
             self._base.fail(error)
         elif not future.result():
@@ -277,10 +332,26 @@ class Running:
             self.teller.handed_over(run, seconds)
         elif not self.open and settlement.outcome != "unbegun":
             self.finished += 1
-        if not self.runs:
-            self._quiet.set()
+        if self._behind and not self.behind:
+            self._behind = False
+            self.hungry()
+        self._look_quiet()
 
     # The end
+
+    def expect(self, number: int) -> None:
+        """So many calls more are under way that may bring a task, or fewer."""
+        self._coming += number
+        self._look_quiet()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it has nothing, and nothing is coming."""
+        return not self.runs and not self._coming
+
+    def _look_quiet(self) -> None:
+        if self.quiet:
+            self._quiet.set()
 
     def close(self) -> None:
         """Nothing new; what was claimed ahead goes back."""
@@ -308,9 +379,9 @@ class Running:
         return {"finished": self.finished, "handed_over": handed, "lost": len(lost)}
 
     async def until_quiet(self, seconds: float) -> None:
-        """Wait until nothing is held, or for so long. Cancel: safe."""
+        """Wait until nothing is held and nothing is coming, or for so long. Cancel: safe."""
         ends = self._base.now() + seconds
-        while self.runs and self._base.now() < ends:
+        while not self.quiet and self._base.now() < ends:
             self._quiet.clear()
             timer = self._base.loop.call_later(max(0.001, ends - self._base.now()), self._quiet.set)
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -38,8 +38,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     handover: float = 10.0
 
     def __post_init__(self) -> None:
+        concurrency: Any = self.concurrency  # of applications, whatever the annotation says
         for right, what in (
-            (self.concurrency >= 1, f"concurrency is at least 1, not {self.concurrency}"),
+            (
+                isinstance(concurrency, int) and concurrency >= 1,
+                f"concurrency is at least 1, not {concurrency!r}",
+            ),
+            (
+                not self.path or self.path.startswith("/") or "://" in self.path,
+                f"the path of their application begins with a slash; {self.path!r} does not",
+            ),
+            (
+                not isinstance(self.kinds, str),
+                f"kinds are several names, such as {{{self.kinds!r}}}, not one text",
+            ),
             (self.lease >= _SHORTEST, f"a lease is at least {_SHORTEST} s, not {self.lease}"),
             (self.keep >= 0, f"records are kept for 0 s or longer, not {self.keep}"),
             (self.handover > 0, f"the hand-over has more than 0 s, not {self.handover}"),

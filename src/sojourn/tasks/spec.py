@@ -34,7 +34,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         crashes: How often it may be lost with its node; once more, and it has failed: it may be what ends them.
         first: Ceiling of the wait before the second attempt, in seconds; it doubles with each (`policy/retry.Backoff`).
         most: Ceiling of all of them.
-        expires: Seconds after its submission until which it must have been begun first; None for no limit.
+        expires: Seconds after it was due until which it must have been begun first; None for no limit.
         callback: URL that is told of its end; "" for none.
         actor: For whom it acts; None for nobody.
         trace: ``traceparent`` of who started it; "" for none.

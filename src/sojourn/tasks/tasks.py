@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import secrets
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
 import msgspec
 
 from sojourn.asgi.server_control import CURRENT_SERVER, ServerControl
-from sojourn.asgi.site import CURRENT
 from sojourn.clock import SystemClock
-from sojourn.errors import ConfigError, DeadlineExceeded, JournalUnavailable, TaskConflict, TaskFailed, TaskNotFound
+from sojourn.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    JournalUnavailable,
+    TaskArguments,
+    TaskConflict,
+    TaskFailed,
+    TaskNotFound,
+)
 from sojourn.scopes.budget import budget
-from sojourn.scopes.context import current_security
 from sojourn.scopes.journals import Journals, met
 from sojourn.tasks.access import Access, Authorizer
 from sojourn.tasks.app import TasksApp
@@ -26,7 +32,8 @@ from sojourn.tasks.definition import Definition
 from sojourn.tasks.journal import Journal
 from sojourn.tasks.kinds import Kind, Kinds, decoded
 from sojourn.tasks.node import Node
-from sojourn.tasks.opening import journal_of
+from sojourn.tasks.opening import journal_from
+from sojourn.tasks.origin import actor, owner_here, trace
 from sojourn.tasks.pace import Pace
 from sojourn.tasks.periodic import Periodic, Plan, schedule_of
 from sojourn.tasks.record import ENDED, Event, NewTask, Settlement, Task
@@ -36,7 +43,7 @@ from sojourn.tasks.spec import Actor, Problem, Spec
 from sojourn.tasks.started import Started
 from sojourn.tasks.stats import Stats
 from sojourn.tasks.view import View
-from sojourn.wire.traceparent import parse_headers
+from sojourn.tasks.wish import Wish
 
 if TYPE_CHECKING:
     from sojourn.tasks.webhooks import Webhooks
@@ -49,19 +56,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 BUDGET: Final = "tasks"
 SECONDS: Final = 2.0
 _encode: Final = msgspec.json.Encoder().encode
+_encode_in_order: Final = msgspec.json.Encoder(order="deterministic").encode
 _read_spec: Final = msgspec.json.Decoder(Spec).decode
 _wall: Final = SystemClock.wall
-
-
-class Wish(NamedTuple):
-    """What is asked of one task; see ``Tasks.start``."""
-
-    key: str = ""
-    delay: float = 0.0
-    run_at: float | None = None
-    priority: int | None = None
-    callback: str = ""
-    expires: float | None = None
 
 
 class Tasks:
@@ -85,7 +82,7 @@ class Tasks:
             ``keep``, ``path``, ``kinds``, ``polite``, ``handover``.
 
     Raises:
-        ConfigError: Settings that can't be.
+        ConfigError: Settings that can't be, or no journal.
 
     Example:
         >>> tasks = Tasks("/tmp/shop-tasks.db", concurrency=4)
@@ -96,7 +93,7 @@ class Tasks:
 
     def __init__(
         self,
-        journal: Journal | str,
+        journal: Journal | str | os.PathLike[str],
         *,
         name: str = "tasks",
         reauthorise: Reauthorise | None = None,
@@ -105,7 +102,7 @@ class Tasks:
         **each: Any,
     ) -> None:
         self.name = name
-        self.journal = journal_of(journal) if isinstance(journal, str) else journal
+        self.journal = journal_from(journal)
         self.webhooks = webhooks
         self.kinds = Kinds()
         try:
@@ -164,9 +161,11 @@ class Tasks:
             raise ConfigError(f"a task can't be defined so: {error}") from error
         self.kinds.add(kind)
         if schedule is not None:
-            task = NewTask(
-                id="", kind=kind.name, payload=kind.bind((), {}), priority=kind.priority, keep=self._keep(kind)
-            )
+            try:
+                payload = kind.bind((), {})
+            except TaskArguments as error:
+                raise ConfigError(f"what comes by a schedule is started without arguments: {error}") from error
+            task = NewTask(id="", kind=kind.name, payload=payload, priority=kind.priority, keep=self._keep(kind))
             self._plans.append(Plan(schedule=schedule, task=task, spec=_spec(kind, Wish()), catch_up=catch_up))
             self._periodic = Periodic(self._plans)
         if self._node is not None:
@@ -198,19 +197,19 @@ class Tasks:
 
         Cancel: safe.
         """
-        node = self._node
-        while node is None:
+        while (node := self._node) is None:
             if self._ended:
                 raise RuntimeError("the service of durable tasks has ended")
-            if self._beginning is not None:
-                await asyncio.wait((self._beginning,))
-                node = self._node
-                continue
-            node = Node(self.name, self.journal, self.kinds, self.settings, self.stats, self._then, self._reauthorise)
-            # Not in the context of whoever comes first: its deadline is not the journal's.
-            self._beginning = beginning = node.base.launch(self._begin(node), "tasks begin")
+            beginning = self._beginning
+            if beginning is None:
+                node = Node(
+                    self.name, self.journal, self.kinds, self.settings, self.stats, self._then, self._reauthorise
+                )
+                # Not in the context of whoever comes first: its deadline is not the journal's.
+                self._beginning = beginning = node.base.launch(self._begin(node), "tasks begin")
+                beginning.add_done_callback(_read, context=node.base.context)
             await asyncio.wait((beginning,))
-            beginning.result()
+            beginning.result()  # who has waited as well does not try it once more
         if node.loop is not asyncio.get_running_loop():
             raise RuntimeError("the tasks run in another event loop: each process has one loop for them")
         return node
@@ -229,6 +228,9 @@ class Tasks:
             server = CURRENT_SERVER.get(None)
             if server is not None and self.settings.work:
                 self._join(node, server)
+        except BaseException:
+            self._leave()
+            raise
         finally:
             self._beginning = None
 
@@ -246,7 +248,10 @@ class Tasks:
             return await node.hand_over(server.settings.persist * 0.95)
 
         for call, phase in ((notice, "notice"), (finish, "finish"), (persist, "persist")):
-            self._forget.append(server.on_drain(call, phase=phase, name=self.name))  # type: ignore[arg-type]
+            try:
+                self._forget.append(server.on_drain(call, phase=phase, name=self.name))  # type: ignore[arg-type]
+            except ValueError:  # it is over: who begins in a drain only starts tasks, for others
+                node.stop_claiming()
 
     async def aclose(self) -> None:
         """End: what runs is cancelled and handed back, then the journal is closed.
@@ -260,8 +265,13 @@ class Tasks:
         for forget in self._forget:
             forget()
         self._forget = []
-        if node is not None:
-            await node.aclose(self.settings.handover)
+        try:
+            if node is not None:
+                await node.aclose(self.settings.handover)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
         if self._met is not None and self._view is not None:
             self._met.leave(self._view)
 
@@ -294,24 +304,25 @@ class Tasks:
             run_at: When it is due, in seconds since 1970; in place of ``delay``.
             priority: Higher ones come first; None takes that of the kind.
             callback: URL that is told of its end.
-            expires: Seconds within which it must have been begun; else it fails.
+            expires: Seconds after it is due within which it must have been begun; else it fails.
             kwargs: For it, by name.
 
         Returns:
             Where to ask for it; ``started.response()`` is the answer of a handler.
 
         Raises:
-            TaskArguments: They are not what the function takes.
+            TaskArguments: They are not what the function takes, or an option is none.
             TaskConflict: The key was used for something else.
             JournalUnavailable: It could not be written within the budget ``tasks``, 2 s if the configuration says
                 nothing; started again with the same key, there is one task.
+            SecurityContextError: Who acts here does so no more: that has expired.
             ConfigError: It is no task of this service, or a callback that can't be.
 
         Cancel: safe; it may have been written.
         """
         kind = self.kinds.of(what)
         wish = Wish(key, delay, run_at, priority, callback, expires)
-        return await self._submit(kind, kind.bind(args, kwargs), wish, _owner())
+        return await self._submit(kind, kind.bind(args, kwargs), wish, owner_here())
 
     async def submit(
         self, kind: str, arguments: Mapping[str, Any], *, owner: str | None = None, **wish: Any
@@ -325,38 +336,26 @@ class Tasks:
             wish: ``key``, ``delay``, ``run_at``, ``priority``, ``callback``, ``expires``: as there.
         """
         found = self.kinds.of(kind)
-        return await self._submit(found, found.bind((), arguments), Wish(**wish), _owner() if owner is None else owner)
+        return await self._submit(
+            found, found.bind((), arguments), Wish(**wish), owner_here() if owner is None else owner
+        )
 
     async def _submit(self, kind: Kind, payload: bytes, wish: Wish, owner: str) -> Started:
+        wish.check(kind.name)
         if wish.callback:
             if self.webhooks is None:
                 raise ConfigError("a callback needs webhooks: Tasks(webhooks=Webhooks(...))")
             self.webhooks.check(wish.callback)
-        node = self._node or await self.begin()
-        # One that is due now, where nothing else waits, is this node's from the first: one step less.
-        mine = wish.delay <= 0.0 and wish.run_at is None and node.takes(kind)
-        task = NewTask(
-            id=secrets.token_urlsafe(16),
-            kind=kind.name,
-            payload=payload,
-            spec=_encode(_spec(kind, wish, _actor(), _trace())),
-            owner=owner,
-            key=wish.key,
-            fingerprint=_fingerprint(kind.name, payload) if wish.key else "",
-            priority=kind.priority if wish.priority is None else wish.priority,
-            delay=max(0.0, wish.delay),
-            run_at=wish.run_at,
-            keep=self._keep(kind),
-            node=node.id if mine else "",
-            lease=self.settings.lease if mine else 0.0,
-        )
         try:
             async with budget(BUDGET, default=SECONDS):
+                node = await self._begun()
+                task = self._new(node, kind, payload, wish, owner)
                 submitted = await node.submit(task)
         except DeadlineExceeded as error:
             if error.deadline != BUDGET:
                 raise
-            raise JournalUnavailable(f"it has not answered in {error.seconds:g} s") from error
+            why = f": {self._node.problem}" if self._node is not None and self._node.problem else ""
+            raise JournalUnavailable(f"it has not answered in {error.seconds:g} s{why}") from error
         if submitted.new:
             self.stats.submitted(kind.name)
         elif submitted.fingerprint != task.fingerprint:
@@ -368,6 +367,25 @@ class Tasks:
             kind=kind.name,
             location=self.location(submitted.id),
             retry_after=self.pace.retry_after(kind.name, delay=max(0.0, wish.delay)),
+        )
+
+    def _new(self, node: Node, kind: Kind, payload: bytes, wish: Wish, owner: str) -> NewTask:
+        # One that is due now, where nothing else waits, is this node's from the first: one step less.
+        mine = wish.delay <= 0.0 and wish.run_at is None and node.takes(kind)
+        return NewTask(
+            id=_new_id(),
+            kind=kind.name,
+            payload=payload,
+            spec=_encode(_spec(kind, wish, actor(), trace())),
+            owner=owner,
+            key=wish.key,
+            fingerprint=_fingerprint(kind.name, payload) if wish.key else "",
+            priority=kind.priority if wish.priority is None else wish.priority,
+            delay=max(0.0, wish.delay),
+            run_at=wish.run_at,
+            keep=self._keep(kind),
+            node=node.id if mine else "",
+            lease=self.settings.lease if mine else 0.0,
         )
 
     # Watching and changing
@@ -424,6 +442,7 @@ class Tasks:
 
         Raises:
             TaskNotFound: There is none, or no more.
+            JournalUnavailable: It can't be reached at the beginning, or this service ends; another node can be asked.
 
         Cancel: safe.
         """
@@ -453,8 +472,13 @@ class Tasks:
 
     async def _cancel(self, id: str) -> Task | None:
         """End a task, and tell who wanted to know: one that waited has no run whose end would do it."""
+        if self.webhooks is None:
+            return await self.journal.cancel(id)
+        before = await self.journal.get(id)
+        if before is None or before.state in ENDED:  # that was told then
+            return before
         task = await self.journal.cancel(id)
-        if task is not None and task.state == "cancelled" and self.webhooks is not None:
+        if task is not None and task.state == "cancelled":
             url = _read_spec(task.spec).callback
             if url:
                 told = self.webhooks.delivery(id, task.kind, task.state, b"", b"", url, run=f"c{task.epoch}")
@@ -506,7 +530,10 @@ class Tasks:
         return f"{self.settings.path.rstrip('/')}/{id}"
 
     async def _begun(self) -> Node:
-        return self._node or await self.begin()
+        node = self._node
+        if node is None or node.loop is not asyncio.get_running_loop():
+            return await self.begin()
+        return node
 
     def _keep(self, kind: Kind) -> float:
         return self.settings.keep if kind.keep is None else kind.keep
@@ -534,6 +561,12 @@ class Tasks:
         return following
 
 
+def _read(beginning: asyncio.Task[None]) -> None:
+    """Who waited for it may have left before it failed."""
+    if not beginning.cancelled():
+        beginning.exception()
+
+
 def _found(task: Task | None, id: str) -> Task:
     if task is None:
         raise TaskNotFound(id)
@@ -554,31 +587,12 @@ def _spec(kind: Kind, wish: Wish, actor: Actor | None = None, trace: str = "") -
     )
 
 
+def _new_id() -> str:
+    """Later ones sort later: lists and indexes are in order. 128 bits of it are random: nobody guesses it."""
+    return f"{int(_wall() * 1000):012x}{secrets.token_urlsafe(16)}"
+
+
 def _fingerprint(kind: str, payload: bytes) -> str:
-    return hashlib.blake2b(kind.encode() + b"\0" + payload, digest_size=16).hexdigest()
-
-
-def _owner() -> str:
-    actor = current_security()
-    return "" if actor is None else actor.principal
-
-
-def _actor() -> Actor | None:
-    """Who acts here, without what is secret."""
-    context = current_security()
-    if context is None:
-        return None
-    return Actor(context.principal, tuple(sorted(context.roles)), context.tenant, context.authn, context.policy_version)
-
-
-def _trace() -> str:
-    """The ``traceparent`` of what is done here; "" for none."""
-    telemetry = sys.modules.get("opentelemetry.trace")
-    if telemetry is not None:
-        span = telemetry.get_current_span().get_span_context()
-        if span.is_valid:
-            return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags & 0xFF:02x}"
-    request = CURRENT.get(None)
-    scope = getattr(request, "scope", None)
-    found = parse_headers(scope["headers"]) if scope else None
-    return "" if found is None else found.traceparent.decode()
+    """The same for the same arguments, in whatever order they are named."""
+    in_order = _encode_in_order(msgspec.json.decode(payload))
+    return hashlib.blake2b(kind.encode() + b"\0" + in_order, digest_size=16).hexdigest()

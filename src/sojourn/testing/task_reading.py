@@ -122,6 +122,7 @@ async def who_listens_is_told_in_a_moment(nodes: Sequence[TaskNode]) -> None:
     for node, other in ((two, one), (one, one)):
         async with node.hearing() as ears:
             ident = await other.submit("heard")
+            await node.journal.follow(ident)
             await ears.until(lambda ears: ears.dues > 0, "something is due, and it is not told")
             (claim,) = await other.claim(1, "heard")
             ears.clear()
@@ -133,6 +134,7 @@ async def who_listens_is_told_in_a_moment(nodes: Sequence[TaskNode]) -> None:
             ears.clear()
             await other.settle(claim, "completed")
             await ears.until(_in(ears.changes, ident), "a task has ended, and it is not told")
+            node.journal.unfollow(ident)
             claim = await other.begin("heard")
             ears.clear()
             await other.settle(claim, "handover")
@@ -141,11 +143,12 @@ async def who_listens_is_told_in_a_moment(nodes: Sequence[TaskNode]) -> None:
             ears.clear()
             await other.settle(claim, "failed", error=b"{}", then=(other.new("heard"),))
             await ears.until(lambda ears: ears.dues > 0, "what follows is due, and it is not told")
+            left = await other.claim(10, "heard")
             ears.clear()
             await other.journal.retry(claim.id)
             await ears.until(lambda ears: ears.dues > 0, "a task is retried, and it is not told")
-            for left in await other.claim(10, "heard"):
-                await other.settle(left, "completed")
+            for each in (*left, *await other.claim(10, "heard")):
+                await other.settle(each, "completed")
 
 
 def _in(told: list[str], ident: str) -> Callable[[Ears], bool]:
@@ -161,6 +164,7 @@ async def many_listen_and_each_as_long_as_it_likes(nodes: Sequence[TaskNode]) ->
             await ears.until(lambda ears: ears.dues > 0, "the first one is not told")
         first.clear()
         ears.clear()
+        await one.claim()
         await one.submit()
         await ears.until(lambda ears: ears.dues > 0, "not told after another one has left")
         await pause(0.05)

@@ -51,7 +51,10 @@ class Ears:
         cancels: Tasks that are to end.
         misses: How often something may have been missed.
         aways: How often it was cut off.
+        claims: Whether it is one of a node that claims.
     """
+
+    claims = True
 
     def __init__(self) -> None:
         self.dues = 0
@@ -105,7 +108,7 @@ class TaskNode:
     Args:
         journal: It is opened.
         name: The node's.
-        numbers: Where ids get their beginning from, so that later ones sort later: one for all nodes of a test.
+        numbers: Where ids get their beginning from, so that later ones sort earlier: one for all nodes of a test.
 
     Attributes:
         journal: The journal.
@@ -125,7 +128,7 @@ class TaskNode:
 
     def new(self, kind: str = "k", **fields: Any) -> NewTask:
         """A task that is to be, with an id of its own."""
-        return NewTask(id=f"{next(self._numbers):08d}{token_hex(16)}", kind=kind, **fields)
+        return NewTask(id=f"{10**8 - next(self._numbers):08d}{token_hex(16)}", kind=kind, **fields)
 
     async def submit(self, kind: str = "k", **fields: Any) -> str:
         """Write one down. Returns its id."""

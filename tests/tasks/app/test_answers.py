@@ -53,6 +53,7 @@ def test_a_document_says_what_happened() -> None:
         "progress": {"seq": 3, "data": {"done": 0.5}, "at": "1970-01-01T00:00:04.000Z"},
         "error": {"type": "ValueError", "detail": "no", "attempt": 2},
     }.items()  # fmt: skip
+    assert shown(replace(TASK, state="cancelled", begun=2.0))["attempt"] == 1, "it was cancelled while it ran"
     done = shown(replace(TASK, state="completed", result=b'{"n":1}', error=ERROR, ended=9.0))
     assert done["result"] == {"n": 1}
     assert "error" not in done, "an earlier attempt's does not matter any more"

@@ -91,6 +91,21 @@ async def test_locations_are_below_where_it_is_mounted() -> None:
         assert found.json()["location"] == answer.headers["location"]
 
 
+@in_a_loop
+async def test_locations_are_those_of_the_client_behind_a_proxy_that_takes_a_prefix_away() -> None:
+    def behind(tasks: Tasks) -> Any:
+        app = Starlette(routes=[Mount("/_tasks", tasks.app()), Mount("/jobs", tasks.app())])
+        return lambda scope, receive, send: app({**scope, "root_path": "/shop"}, receive, send)
+
+    async with played(build=behind) as scene, scene.client() as client:
+        for taken in ("", "/shop"):
+            for path in ("/_tasks", "/jobs"):
+                answer = await client.post(f"{taken}{path}/area?wait=5", json={"width": 1})
+                assert answer.headers["location"] == f"/shop{path}/{answer.json()['id']}"
+                found = await client.get(f"{taken}{answer.headers['location'].removeprefix('/shop')}")
+                assert found.json()["result"] == 2
+
+
 @pytest.mark.parametrize("path", ["", "/_tasks"])
 @in_a_loop
 async def test_served_alone_it_begins_and_ends_the_service(path: str) -> None:

@@ -213,6 +213,7 @@ async def test_a_principal_lists_its_own_tasks_page_by_page() -> None:
         assert [each["kind"] for each in failed] == ["fail"]
         assert (await ada.get("/_tasks/?state=gone")).status_code == 400
         assert (await ada.get("/_tasks/?limit=0")).status_code == 400
+        assert (await ada.get("/_tasks/?kind=%00")).status_code == 400, "PostgreSQL can't be asked for it"
 
 
 @in_a_loop

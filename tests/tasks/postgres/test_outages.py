@@ -153,6 +153,24 @@ def test_a_connection_that_was_lost_while_it_was_idle_is_no_error(postgres: int)
     run(main)
 
 
+def test_a_server_that_takes_no_connection_is_tried_once_for_each_call(postgres: int) -> None:
+    async def main() -> None:
+        tried = []
+
+        async def refused() -> Any:
+            tried.append(1)
+            raise ConnectionRefusedError("connect call failed")
+
+        journal = PostgresJournal(f"postgresql://postgres@127.0.0.1:{postgres}/postgres")
+        journal._pool._connect = refused  # type: ignore[union-attr]
+        with pytest.raises(JournalUnavailable, match="connect call failed"):
+            await journal.get("nothing")
+        assert len(tried) == 1
+        await journal.aclose()
+
+    run(main)
+
+
 def test_a_server_that_is_not_heard_of_any_more_is_given_up_in_time(postgres: int) -> None:
     async def main() -> None:
         async with Scene(postgres) as scene, FaultProxy(("127.0.0.1", postgres)) as proxy:

@@ -63,10 +63,11 @@ async def consistent(client: Any, prefix: str) -> Counter[str]:
     counted = Counter(record["s"] + record["k"] for record in records.values())
     said = {name.decode(): int(number) for name, number in (await client.hgetall(prefix + "n")).items()}
     assert {name: number for name, number in said.items() if number} == dict(counted)
-    assert await members("all") == sorted(records)
+    assert await members("all") == sorted(f"{int(record['m']):016d}{ident}" for ident, record in records.items())
     assert await members("over") == sorted(ident for ident, record in records.items() if record["s"] in "cfx")
     for letter in "rfx":
-        assert await members(f"l:{letter}") == sorted(i for i, record in records.items() if record["s"] == letter)
+        listed = [f"{int(record['m']):016d}{ident}" for ident, record in records.items() if record["s"] == letter]
+        assert await members(f"l:{letter}") == sorted(listed)
     waiting: list[str] = []
     for kind in {record["k"] for record in records.values()}:
         ready, later = await members(f"r:{kind}", 16), await members(f"w:{kind}")

@@ -149,6 +149,7 @@ def test_connections_that_are_killed_are_made_anew(redis_server: RedisServer) ->
             assert set(written) == {task.id for task in await journal.list(Query())}
             assert len(set(written)) == turn + 1
         ears.clear()
+        await journal.claim("n", WANT, 30.0)
         await journal.submit([new()])
         await until(lambda: ears.dues)
         await ended(ear)
@@ -346,6 +347,7 @@ def test_who_stops_waiting_leaves_no_connection_in_use(redis_server: RedisServer
         for name, call in calls(journal, claim).items():
             assert await call() is not None, name
         await consistent(client, journal._prefix)
+        await journal.aclose()
         await client.aclose()
 
     play(main())
@@ -360,6 +362,7 @@ def test_a_pool_of_one_connection_is_enough(redis_server: RedisServer) -> None:
         await until(lambda: ears.dues)
         await asyncio.gather(*(call() for call in calls(journal, claim).values()))
         await ended(ear)
+        await journal.aclose()
         await pool.aclose()
 
     play(main())

@@ -85,6 +85,7 @@ def test_indexes_and_counts_agree_with_the_records_whatever_is_done(seed: int, r
             if turn % 30 == 29:
                 await consistent(client, journal._prefix)
         assert sum((await consistent(client, journal._prefix)).values()) > 10
+        await journal.aclose()
         await client.aclose()
 
     play(main())
@@ -106,6 +107,7 @@ def test_nothing_is_left_of_what_was_swept(redis_server: RedisServer) -> None:
             assert await journal.sweep(count + 1) == count
             assert await kept(client, journal._prefix) == ["meta", "n"]
             assert not (await journal.counts()).states
+        await journal.aclose()
         await client.aclose()
 
     play(main())
@@ -127,6 +129,7 @@ def test_each_call_is_one_command(redis_server: RedisServer) -> None:
             await journal.beat("n", [(claim.id, claim.epoch) for claim in claims], 30.0)
             await journal.settle([Settlement(id=each.id, epoch=each.epoch, outcome="completed") for each in claims])
             assert await commands() - before == 4
+        await journal.aclose()
         await client.aclose()
 
     play(main())
@@ -150,6 +153,7 @@ def test_many_records_are_listed_in_steps_and_of_rare_states_at_once(redis_serve
         assert [task.id for task in listed] == [task.id for task in first[::-1]]
         asked = (await client.info("commandstats"))["cmdstat_hmget"]["calls"] - stats["cmdstat_hmget"]["calls"]
         assert asked == 3
+        await journal.aclose()
         await client.aclose()
 
     play(main())
@@ -177,6 +181,7 @@ def test_a_moment_far_away_is_far_away(redis_server: RedisServer) -> None:
         claimed = await journal.claim("n", WANT, 30.0)
         assert len(claimed.claims) == 1
         await consistent(client, journal._prefix)
+        await journal.aclose()
         await client.aclose()
 
     play(main())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sojourn.scopes.deadline import deadline
 from sojourn.scopes.work import attend
 from sojourn.tasks.journal import Query, Want
 from sojourn.tasks.record import NewTask, Settlement
-from sojourn.tasks.sqlite import SqliteJournal, file, nodes, schema
+from sojourn.tasks.sqlite import SqliteJournal, file, host, nodes, schema
 from sojourn.testing.task_recorder import Ears
 from tests.tasks.sqlite.processes import until
 
@@ -157,6 +158,25 @@ def limited(journal: SqliteJournal, pages: int) -> int:
     (before,) = connection.execute("PRAGMA max_page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
     return int(before)
+
+
+def test_a_folder_for_which_there_is_no_space_is_an_outage_and_no_wrong_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(host, "Nodes", full)
+    journal = SqliteJournal(tmp_path / "tasks.db")
+    with pytest.raises(JournalUnavailable, match="No space left"):
+        asyncio.run(journal.open("one"))
+    monkeypatch.undo()
+
+    async def later() -> None:
+        await journal.open("one")
+        await journal.aclose()
+
+    asyncio.run(later())
 
 
 @pytest.mark.root
@@ -357,6 +377,35 @@ def test_many_calls_at_the_same_time_share_a_few_transactions(tmp_path: Path) ->
             assert len(await journal.list(Query(limit=500))) == 200
 
     asyncio.run(main())
+
+
+async def _in_turn(path: Path, count: int, payload: bytes = b"{}") -> int:
+    """Submit some tasks one after the other. Returns how long the log is then, in bytes."""
+    async with opened(path) as journal:
+        for number in range(count):
+            assert (await journal.submit([new(f"{number}", payload=payload)]))[0].new
+        length = path.with_name(f"{path.name}-wal").stat().st_size
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert other.execute("SELECT count(*) FROM sqlite_master WHERE name = 'room'").fetchone() == (0,)
+            assert other.execute("SELECT count(*) FROM tasks").fetchone() == (count,)
+        return length
+
+
+def test_who_submits_in_earnest_writes_over_a_log_that_does_not_grow(tmp_path: Path) -> None:
+    few = asyncio.run(_in_turn(tmp_path / "few.db", 5))
+    some = asyncio.run(_in_turn(tmp_path / "some.db", 15))
+    many = asyncio.run(_in_turn(tmp_path / "many.db", 60, b" " * 100_000))
+    assert few < schema._ROOM // 2
+    assert schema._ROOM * 0.95 < some < schema._ROOM * 1.05
+    assert many < schema._ROOM * 1.05
+
+
+def test_a_log_takes_nothing_beforehand_of_a_disk_with_little_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "_SPARE", 1 << 60)
+    assert asyncio.run(_in_turn(tmp_path / "tasks.db", 15)) < schema._ROOM // 2
 
 
 def test_a_journal_is_used_by_one_event_loop_after_another(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from sojourn.errors import ConfigError
 from sojourn.policy.retry import Backoff
+from sojourn.tasks.journal import Query
 from sojourn.tasks.record import Task
 from sojourn.tasks.tasks import Tasks
-from sojourn.tasks.webhooks import Webhooks, verify_webhook
+from sojourn.tasks.webhooks import WEBHOOK, Webhooks, verify_webhook
 from tests.hub.stand_ins import in_a_loop, until
 from tests.tasks.webhooks.receiver import SECRET, receiving
 
@@ -78,6 +79,8 @@ async def test_a_task_that_is_cancelled_while_it_runs_tells_it() -> None:
             await tasks.cancel(started.id)
             await until(lambda: receiver.received)
             assert b'"task.cancelled"' in receiver.received[0].body
+            assert (await tasks.cancel(started.id)).state == "cancelled"  # once more: that was told
+            assert [each.kind for each in await tasks.journal.list(Query())].count(WEBHOOK) == 1
 
 
 @in_a_loop

@@ -94,8 +94,10 @@ class Calls:
         tries, lost = 0, False
         while True:
             tries += 1
+            there = False
             try:
                 async with self._pool.lend(fresh=lost) as connection:
+                    there = True
                     if not self._ready:
                         await prepare(connection, self._schema)
                         self._ready = True
@@ -107,7 +109,7 @@ class Calls:
                     raise ConfigError(f"durable tasks in PostgreSQL: {error}") from error
                 if failures.gone(error):
                     self._pool.discard()
-                    if lost or not repeat:
+                    if lost or not repeat or not there:  # who can't connect can't a moment later
                         raise JournalUnavailable(failures.said(error)) from error
                     lost = True
                 elif failures.missing(error) and tries < _TRIES:

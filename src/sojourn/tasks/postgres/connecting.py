@@ -46,7 +46,10 @@ class Connector:
         options: dict[str, Any] = {"statement_cache_size": 0}
         if self._prepared:
             seconds = min(budget("tasks", default=self._seconds).seconds, 3600.0)
-            settings |= {**SETTINGS, "statement_timeout": str(math.ceil(2000 * seconds))}
+            limit = str(math.ceil(2000 * seconds))
+            # The first does not end who waits for a client that takes no answer, such as a process that is frozen: its
+            # transaction stays open, with the locks of what it has claimed. The second does.
+            settings |= {**SETTINGS, "statement_timeout": limit, "tcp_user_timeout": limit}
             options = {"max_cached_statement_lifetime": 0}
         try:
             return await self._driver.connect(self._dsn, timeout=3600.0, server_settings=settings, **options)

@@ -193,6 +193,12 @@ class PostgresJournal:
         """See Journal."""
         await hear(self._ear, self._sql.channel, self._hints, listener)
 
+    async def follow(self, id: str) -> None:
+        """See Journal: it tells of all."""
+
+    def unfollow(self, id: str) -> None:
+        """See Journal."""
+
     async def aclose(self) -> None:
         """See Journal."""
         await self._hints.aclose()

@@ -16,9 +16,12 @@ local node, lease, wants = asked[1], asked[2], asked[3]
 local claims, bodies, after, writing = {}, {}, -1, false
 
 local function write()
-  if not writing then call('HSET', p .. 'meta', 'claimed', now) end  -- the one that is refused when memory is full
+  if not writing then call('HSET', p .. 'meta', 'hinted', '0') end  -- the one that is refused when memory is full
   writing = true
 end
+
+-- From here on it is to be told anew when something is due: whoever was told so far has this before it, or will claim.
+if call('HGET', p .. 'meta', 'hinted') == '1' then write() end
 
 local function before(a, b)
   if a[1] ~= b[1] then return a[1] < b[1] end
@@ -30,7 +33,7 @@ local function look(kind, n, lost)
   local when = p .. 'w:' .. kind
   for _, id in ipairs(call('ZRANGEBYSCORE', when, '-inf', now, 'LIMIT', 0, n + 64)) do
     local at = p .. 't:' .. id
-    local found = call('HMGET', at, 's', 'y', 'd', 'x', 'K', 'I', 'C')
+    local found = call('HMGET', at, 's', 'y', 'd', 'x', 'K', 'I', 'C', 'm')
     local priority = tonumber(found[2] or 0)
     if found[1] == 'r' and not found[4] then
       lost[#lost + 1] = { -priority, place(tonumber(found[3]), id), kind, id, true }
@@ -42,7 +45,7 @@ local function look(kind, n, lost)
       elseif found[1] == 'r' then  -- it was to end, and nobody is left to say that it has
         call('HSET', at, 's', 'x', 'L', '', 'u', now, 'z', now, 'I', (found[6] or 0) + 1, 'C', (found[7] or 0) + 1)
         call('HDEL', at, 'x')
-        over(id, kind, 'r', 'x', tonumber(found[5]))
+        over(id, kind, found[8], 'r', 'x', tonumber(found[5]))
       end
     end
   end
@@ -79,7 +82,7 @@ local function take(item)
     changed[#changed + 1] = id
   else
     rem(p .. 'r:' .. kind, item[2])
-    shift(id, kind, 'p', 'r')
+    shift(id, kind, f[8], 'p', 'r')
   end
   call('HSET', at, unpack(set))
   add(p .. 'w:' .. kind, now + lease, id)

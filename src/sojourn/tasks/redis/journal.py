@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -10,17 +11,18 @@ import msgspec
 
 from sojourn.errors import ConfigError, DeadlineExceeded, JournalUnavailable
 from sojourn.scopes.budget import budget
+from sojourn.stores.line import Line
 from sojourn.stores.redis import Scripts, connected, failures, forbidden, read_only
 from sojourn.tasks.journal import Beat, Claimed, Counts, Listener, Query, Want
 from sojourn.tasks.record import Progress, Reading, Settlement, Submitted, Task
-from sojourn.tasks.redis import claims, looks, records, steps
-from sojourn.tasks.redis.ears import hear
+from sojourn.tasks.redis import claims, looks, quick, records, steps
+from sojourn.tasks.redis.ears import Ears
 from sojourn.tasks.redis.server import BUDGET, LAYOUT, SECONDS, usable
-from sojourn.tasks.redis.shared import CHANNEL, STATES
+from sojourn.tasks.redis.shared import STATES
 
 __all__ = ["RedisJournal"]
 
-#: Commands at once, and so connections for them; who comes then waits within the budget.
+#: Commands at once; who comes then waits within the budget.
 _COMMANDS: Final = 16
 #: Records that one script looks at for a list.
 _STEPS: Final = 500
@@ -65,10 +67,15 @@ class RedisJournal:
         self._replicas = replicas
         self._slots = asyncio.Semaphore(_COMMANDS)
         self._checked = False
+        #: Those who listen, and how many follow each task.
+        self._ears: set[Ears] = set()
+        self._followed: Counter[str] = Counter()
+        self._keys = (prefix.encode() + b"meta", prefix.encode())
         self._connect()
 
     def _connect(self) -> None:
         self._client, self._own = connected(self._redis, "tasks in Redis need")
+        self._line = Line(self._client, SECONDS)
         self._scripts = Scripts(self._client)
 
     @property
@@ -82,7 +89,7 @@ class RedisJournal:
         """See Journal."""
         if not self._checked:
             try:
-                usable(*await self._bounded(looks.GREET, LAYOUT))
+                usable(*await self._bounded(looks.GREET, LAYOUT.encode()))
             except JournalUnavailable as error:
                 if isinstance(error.__cause__, forbidden()):
                     raise ConfigError(f"tasks in Redis: {error.__cause__}") from error
@@ -91,10 +98,34 @@ class RedisJournal:
 
     async def listen(self, listener: Listener) -> None:
         """See Journal."""
-        await hear(self._client, self._prefix + CHANNEL, listener)
+        ears = Ears(self._client, self._prefix, listener, self._followed)
+        self._ears.add(ears)
+        try:
+            await ears.hear()
+        finally:
+            self._ears.discard(ears)
+
+    async def follow(self, id: str) -> None:
+        """See Journal."""
+        self._followed[id] += 1
+        try:
+            for ears in tuple(self._ears):
+                await ears.follow(id)
+        except BaseException:
+            self.unfollow(id)
+            raise
+
+    def unfollow(self, id: str) -> None:
+        """See Journal."""
+        self._followed[id] -= 1
+        if self._followed[id] <= 0:
+            del self._followed[id]
+            for ears in self._ears:
+                ears.unfollow(id)
 
     async def aclose(self) -> None:
         """See Journal. Closes only connections that it opened itself."""
+        self._line.drop()
         if self._own:
             client = self._client
             self._connect()
@@ -109,6 +140,10 @@ class RedisJournal:
 
     async def submit(self, tasks: Sequence[Any]) -> Sequence[Submitted]:
         """See Journal."""
+        if len(tasks) == 1 and not self._replicas and quick.is_plain(tasks[0]):
+            task = tasks[0]
+            if await self._bounded(quick.SUBMIT, *quick.values(task)):
+                return [Submitted(task.id, True, task.fingerprint, "pending")]
         return records.submitted(await self._change(steps.SUBMIT, [records.new(task) for task in tasks]))
 
     async def claim(self, node: str, wants: Sequence[Want], lease: float) -> Claimed:
@@ -161,12 +196,12 @@ class RedisJournal:
         states = "".join(_LETTERS[state] for state in dict.fromkeys(query.states))
         owner = False if query.owner is None else query.owner
         found: list[Task] = []
-        before = query.before
+        place = ""
         while len(found) < query.limit:
-            asks = (states, query.kind, owner, before, query.limit - len(found), _STEPS)
-            before, some = records.pages(await self._run(looks.LIST, asks))
+            asks = (states, query.kind, owner, query.before, place, query.limit - len(found), _STEPS)
+            place, some = records.pages(await self._run(looks.LIST, asks))
             found += some
-            if not before:
+            if not place:
                 break
         return found
 
@@ -181,27 +216,33 @@ class RedisJournal:
 
     async def _change(self, script: str, ask: Any) -> Any:
         """As ``_run``, and wait for replicas, if there are to be any."""
-        return await self._bounded(script, records.encoded(ask), self._replicas)
+        return await self._bounded(script, records.encoded(ask), replicas=self._replicas)
 
-    async def _bounded(self, script: str, *values: Any) -> Any:
+    async def _bounded(self, script: str, *values: bytes, replicas: int = 0) -> Any:
+        heard = self._line.heard
         try:
             async with budget(BUDGET, default=SECONDS), self._slots:
-                return await self._ask(script, *values)
+                heard = self._line.heard
+                return await self._ask(script, values, replicas)
         except DeadlineExceeded as error:
             if error.deadline != BUDGET:
                 raise
+            self._line.doubt(heard)
             raise JournalUnavailable(f"Redis has not answered in {error.seconds:g} s") from error
         except failures() as error:
             raise JournalUnavailable(f"{type(error).__name__}: {error}") from error
 
-    async def _ask(self, script: str, ask: Any, replicas: int = 0) -> Any:
-        keys, values = (self._prefix + "meta",), (self._prefix, ask, "1" if replicas else "")
+    async def _ask(self, script: str, values: Sequence[bytes], replicas: int) -> Any:
+        key, prefix = self._keys
         try:
             if not replicas:
-                return await self._scripts.run(script, keys, *values)
-            answer, there = await self._scripts.replicated(script, keys, *values, replicas=replicas, within=SECONDS / 2)
+                return await self._line.run(script, key, prefix, *values)
+            answer, there = await self._scripts.replicated(
+                script, (key,), prefix, *values, b"1", replicas=replicas, within=SECONDS / 2
+            )
         except read_only():
             # Another one is the primary by now: whoever has this address next is asked on a new connection.
+            self._line.drop()
             if self._own:
                 await self._client.connection_pool.disconnect(inuse_connections=False)
             raise

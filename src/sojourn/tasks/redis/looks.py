@@ -39,27 +39,33 @@ return cmsgpack.pack({ found, first, call('LRANGE', events, from, from + limit -
 """
 )
 
-#: Asked: letters of states, kind, owner or false, before, limit, steps. Answers: id after which to go on, or "", and
-#: ids and fields of those that are asked for. Looks at no more than ``steps``.
+#: Asked: letters of states, kind, owner or false, id before which to begin or "", place to go on from or "", limit,
+#: steps. Answers: place after which to go on, or "", and ids and fields of those that are asked for. Looks at no more
+#: than ``steps``.
 LIST: Final = (
     SHARED
     + """
-local states, kind, owner, bound, limit, steps = unpack(asked, 1, 6)
+local states, kind, owner, before, bound, limit, steps = unpack(asked, 1, 7)
+if before ~= '' and bound == '' then
+  local made = call('HGET', p .. 't:' .. before, 'm')
+  if not made then return cmsgpack.pack({ '', {} }) end
+  bound = place(made, before)
+end
 local from = { p .. 'all' }
 if states ~= '' and not string.find(states, '[pc]') then
   from = {}
   for letter in string.gmatch(states, '.') do from[#from + 1] = p .. 'l:' .. letter end
 end
-local ids = {}
+local places = {}
 for _, key in ipairs(from) do
-  for _, id in ipairs(call('ZREVRANGEBYLEX', key, bound == '' and '+' or '(' .. bound, '-', 'LIMIT', 0, steps)) do
-    ids[#ids + 1] = id
+  for _, item in ipairs(call('ZREVRANGEBYLEX', key, bound == '' and '+' or '(' .. bound, '-', 'LIMIT', 0, steps)) do
+    places[#places + 1] = item
   end
 end
-if #from > 1 then table.sort(ids, function(a, b) return a > b end) end
+if #from > 1 then table.sort(places, function(a, b) return a > b end) end
 local rows, last = {}, ''
-for i = 1, math.min(#ids, steps) do
-  local id = ids[i]
+for i = 1, math.min(#places, steps) do
+  local id = string.sub(places[i], 17)
   local f = call('HMGET', p .. 't:' .. id, FIELDS)
   if f[1] and (kind == '' or f[1] == kind) and (not owner or (f[3] or '') == owner)
     and (states == '' or string.find(states, f[2], 1, true)) then
@@ -68,10 +74,10 @@ for i = 1, math.min(#ids, steps) do
     local lease = f[2] == 'r' and tonumber(call('ZSCORE', p .. 'w:' .. f[1], id)) or 0
     rows[#rows + 1] = { id, f, lease, length and '0:' .. string.sub(body, #length + 2 + length) or '' }
   end
-  last = id
+  last = places[i]
   if #rows == limit then break end
 end
-if #rows == limit or #ids < steps then last = '' end
+if #rows == limit or #places < steps then last = '' end
 return cmsgpack.pack({ last, rows })
 """.replace("FIELDS", ", ".join(f"'{field}'" for field in LISTED))
 )

@@ -11,7 +11,20 @@ from sojourn.tasks.journal import Claimed, Counts
 from sojourn.tasks.record import Claim, Event, NewTask, Outcome, Reading, Settlement, Submitted, Task
 from sojourn.tasks.redis.shared import FIELDS, STATES
 
-__all__ = ["claimed", "counted", "encoded", "micros", "new", "pages", "read", "said", "submitted", "task"]
+__all__ = [
+    "body",
+    "claimed",
+    "counted",
+    "encoded",
+    "fields",
+    "micros",
+    "new",
+    "pages",
+    "read",
+    "said",
+    "submitted",
+    "task",
+]
 
 encoded: Final = msgspec.msgpack.encode
 
@@ -47,33 +60,38 @@ def micros(seconds: float) -> int:
 
 
 def new(task: NewTask) -> tuple[Any, ...]:
-    """A task for ``submit``: what is empty is left out of its record.
+    """A task for ``submit``.
 
     Raises:
         UnicodeDecodeError: Its payload or spec is no text, and so no JSON.
     """
-    fields: list[Any] = ["K", micros(task.keep)]
-    if task.priority:
-        fields += ("y", task.priority)
-    for field, value in (("o", task.owner), ("i", task.key), ("f", task.fingerprint)):
-        if value:
-            fields += (field, value)
     moment = False if task.run_at is None else micros(task.run_at)
     times = (moment, micros(task.delay), task.node, micros(task.lease))
-    return (task.id, task.kind, task.owner, task.key, task.priority, *times, fields, task.fingerprint, _body(task))
+    return (task.id, task.kind, task.owner, task.key, task.priority, *times, fields(task), task.fingerprint, body(task))
 
 
-def _body(task: NewTask) -> str:
+def fields(task: NewTask) -> list[Any]:
+    """Names and values of its record that are its maker's; what is empty is left out."""
+    some: list[Any] = ["K", micros(task.keep)]
+    if task.priority:
+        some += ("y", task.priority)
+    for field, value in (("o", task.owner), ("i", task.key), ("f", task.fingerprint)):
+        if value:
+            some += (field, value)
+    return some
+
+
+def body(task: NewTask) -> str:
     """Payload and spec in one text: how long the payload is, a colon, both. "" for what most have."""
     if task.payload == task.spec == b"{}":
         return ""
     return f"{len(task.payload)}:{(task.payload + task.spec).decode()}"
 
 
-def _parts(body: str) -> tuple[bytes, bytes]:
-    if not body:
+def _parts(text: str) -> tuple[bytes, bytes]:
+    if not text:
         return b"{}", b"{}"
-    length, _, both = body.encode().partition(b":")
+    length, _, both = text.encode().partition(b":")
     return both[: int(length)], both[int(length) :]
 
 
@@ -137,8 +155,8 @@ def counted(answer: bytes) -> Counts:
 
 
 def _claim(row: _Held) -> Claim:
-    ident, kind, epoch, body, owner, checkpoint, failures, interruptions, crashes, waited, age = row
-    payload, spec = _parts(body)
+    ident, kind, epoch, both, owner, checkpoint, failures, interruptions, crashes, waited, age = row
+    payload, spec = _parts(both)
     return Claim(
         id=ident,
         kind=kind,
@@ -162,8 +180,8 @@ def _event(number: int, text: str) -> Event:
 
 def _task(row: _Row, listed: bool = False) -> Task:
     """A task of the values of FIELDS, or of LISTED; False for what is not there."""
-    ident, values, lease, body = row
-    payload, spec = _parts(body)
+    ident, values, lease, both = row
+    payload, spec = _parts(both)
     some: dict[str, Any] = {}
     for name, field in _NUMBERS:
         if value := values[_AT[field]]:

@@ -6,8 +6,9 @@ Keys, behind the prefix:
   in one small piece. ``b:`` and an id: payload and spec (`records`). ``e:`` and an id: events, a list.
 - ``r:`` and a kind: what is due, by priority, then moment, then id. ``w:`` and a kind: when something happens, that is
   when a delayed task is due or a lease runs out. ``over``: when ended records are removed.
-- ``all``: ids, in their order; ``l:`` and a state: those of some states. ``keys``: ids, by owner and idempotency key.
-  ``n``: how many, by state and kind. ``meta``: the layout.
+- ``all``: moments when they were made, and ids; ``l:`` and a state: those of some states. ``keys``: ids, by owner and
+  idempotency key. ``n``: how many, by state and kind. ``meta``: the layout, and whether it was told that something is
+  due since the last claim.
 
 Moments are microseconds since 1970, which numbers of Lua hold exactly.
 
@@ -20,10 +21,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CHANNEL", "FIELDS", "LISTED", "SHARED", "STATES", "SUBMITTING"]
+__all__ = ["CHANGED", "DUE", "ENDING", "FIELDS", "LISTED", "SHARED", "STATES", "SUBMITTING"]
 
-#: Where hints are published, behind the prefix: whether something is due, ids that changed, ids that are to end.
-CHANNEL: Final = "told"
+#: Where hints are published, behind the prefix: that something is due; ids that are to end; and with an id behind it,
+#: that this task has changed.
+DUE: Final = "due"
+ENDING: Final = "end"
+CHANGED: Final = "c:"
 #: Letters of the states in Redis.
 STATES: Final = {"p": "pending", "r": "running", "c": "completed", "f": "failed", "x": "cancelled"}
 #: Fields of a record, as they are read. ``m``: made. ``b``: epoch and moment of the first claim. ``L``, which nobody
@@ -33,7 +37,8 @@ FIELDS: Final = tuple("k s o i y d K F I C e n x E q m b u z r c".split())
 LISTED: Final = FIELDS[:-2]
 
 #: ARGV: prefix, what is asked (MessagePack), whether replicas are waited for.
-SHARED: Final = """
+SHARED: Final = (
+    """
 local p, asked, call = ARGV[1], cmsgpack.unpack(ARGV[2]), redis.call
 local time = call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -41,7 +46,7 @@ local adds, rems, tally, changed, cancelled, due = {}, {}, {}, {}, {}, false
 local shown = { r = true, f = true, x = true }
 
 local function text(number) return string.format('%.0f', number) end
-local function place(moment, id) return string.format('%016.0f', moment) .. id end
+local function place(moment, id) return string.format('%016.0f%s', moment, id) end
 
 local function add(key, score, member)
   local list = adds[key]
@@ -60,11 +65,11 @@ local function count(kind, state, by)
   tally[state .. kind] = (tally[state .. kind] or 0) + by
 end
 
-local function shift(id, kind, from, to)
+local function shift(id, kind, made, from, to)
   count(kind, from, -1)
   count(kind, to, 1)
-  if shown[from] then rem(p .. 'l:' .. from, id) end
-  if shown[to] then add(p .. 'l:' .. to, 0, id) end
+  if shown[from] then rem(p .. 'l:' .. from, place(made, id)) end
+  if shown[to] then add(p .. 'l:' .. to, 0, place(made, id)) end
   changed[#changed + 1] = id
 end
 
@@ -90,9 +95,9 @@ local function wait(id, kind, priority, moment)
   due = true
 end
 
-local function over(id, kind, from, to, keep)
+local function over(id, kind, made, from, to, keep)
   add(p .. 'over', now + keep, id)
-  shift(id, kind, from, to)
+  shift(id, kind, made, from, to)
 end
 
 local function whole(id)
@@ -104,23 +109,32 @@ end
 
 local function finish(answer)
   flush()
-  if due or #changed > 0 or #cancelled > 0 then
-    call('PUBLISH', p .. 'CHANNEL',
-      (due and '1' or '0') .. '\\n' .. table.concat(changed, ' ') .. '\\n' .. table.concat(cancelled, ' '))
+  if due and call('HGET', p .. 'meta', 'hinted') ~= '1' then
+    call('HSET', p .. 'meta', 'hinted', '1')
+    call('PUBLISH', p .. 'DUE', '')
   end
+  for _, id in ipairs(changed) do call('PUBLISH', p .. 'CHANGED' .. id, '') end
+  if #cancelled > 0 then call('PUBLISH', p .. 'ENDING', table.concat(cancelled, ' ')) end
   if ARGV[3] == '1' then call('INCR', p .. 'waits') end
   return cmsgpack.pack(answer)
 end
-""".replace("CHANNEL", CHANNEL).replace("FIELDS", ", ".join(f"'{field}'" for field in FIELDS))
+""".replace("'DUE'", f"'{DUE}'")
+    .replace("'CHANGED'", f"'{CHANGED}'")
+    .replace("'ENDING'", f"'{ENDING}'")
+    .replace("FIELDS", ", ".join(f"'{field}'" for field in FIELDS))
+)
 
 #: A task: id, kind, owner, key, priority, moment or false, delay, node, lease, fields, fingerprint, body. Answers: id,
 #: whether it was written by this or an earlier submission of the same id, fingerprint, state.
 SUBMITTING: Final = """
+local last = now - 1
+
 local function submit(new)
   local id, kind, owner, key, priority, moment, delay, node, lease, fields = unpack(new, 1, 10)
-  local there = call('HMGET', p .. 't:' .. id, 's', 'f')
-  if there[1] then return { id, true, there[2] or '', there[1] } end
-  if key ~= '' then
+  local at = p .. 't:' .. id
+  if key ~= '' or call('EXISTS', at) == 1 then
+    local there = call('HMGET', at, 's', 'f')
+    if there[1] then return { id, true, there[2] or '', there[1] } end
     local name = #owner .. ':' .. owner .. key
     local other = call('HGET', p .. 'keys', name)
     if other then
@@ -130,18 +144,19 @@ local function submit(new)
     call('HSET', p .. 'keys', name, id)
   end
   moment = moment or now + delay
+  last = last + 1  -- those of one call are in its order, too
   local state = 'p'
   if node ~= '' then
     state, moment = 'r', math.min(moment, now)
     for _, value in ipairs({ 'e', 1, 'n', node, 'b', '1:' .. text(now) }) do fields[#fields + 1] = value end
     add(p .. 'w:' .. kind, now + lease, id)
-    add(p .. 'l:r', 0, id)
+    add(p .. 'l:r', 0, place(last, id))
   else
     wait(id, kind, priority, moment)
   end
-  call('HSET', p .. 't:' .. id, 'k', kind, 's', state, 'd', moment, 'm', now, unpack(fields))
+  call('HSET', at, 'k', kind, 's', state, 'd', moment, 'm', last, unpack(fields))
   if new[12] ~= '' then call('SET', p .. 'b:' .. id, new[12]) end
-  add(p .. 'all', 0, id)
+  add(p .. 'all', 0, place(last, id))
   count(kind, state, 1)
   return { id, true, new[11], state }
 end

@@ -55,11 +55,11 @@ local function ended(said, f)
       moment = now + delay
       put('d', moment)
     end
-    shift(id, kind, 'r', 'p')
+    shift(id, kind, f[12], 'r', 'p')
     wait(id, kind, tonumber(f[6] or 0), moment)
   else
     put('z', now)
-    over(id, kind, 'r', to, tonumber(f[11]))
+    over(id, kind, f[12], 'r', to, tonumber(f[11]))
   end
   call('HSET', at, unpack(set))
   if #gone > 0 then call('HDEL', at, unpack(gone)) end
@@ -68,7 +68,7 @@ end
 
 local answer = {}
 for i, said in ipairs(asked) do
-  local f = call('HMGET', p .. 't:' .. said[1], 's', 'e', 'k', 'L', 'x', 'y', 'd', 'b', 'F', 'I', 'K')
+  local f = call('HMGET', p .. 't:' .. said[1], 's', 'e', 'k', 'L', 'x', 'y', 'd', 'b', 'F', 'I', 'K', 'm')
   answer[i] = false
   if f[2] and tonumber(f[2]) == said[2] then
     answer[i] = f[1] == 'r' or f[4] == said[3]
@@ -114,12 +114,12 @@ CANCEL: Final = (
 call('DEL', p .. '0')
 local id = asked
 local at = p .. 't:' .. id
-local f = call('HMGET', at, 's', 'k', 'y', 'd', 'x', 'K')
+local f = call('HMGET', at, 's', 'k', 'y', 'd', 'x', 'K', 'm')
 if f[1] == 'p' then
   rem(p .. 'r:' .. f[2], place(tonumber(f[4]), id))
   rem(p .. 'w:' .. f[2], id)
   call('HSET', at, 's', 'x', 'u', now, 'z', now)
-  over(id, f[2], 'p', 'x', tonumber(f[6]))
+  over(id, f[2], f[7], 'p', 'x', tonumber(f[6]))
 elseif f[1] == 'r' then
   if not f[5] then
     call('HSET', at, 'x', 1, 'u', now)
@@ -138,12 +138,12 @@ RETRY: Final = (
     + """
 local id = asked
 local at = p .. 't:' .. id
-local f = call('HMGET', at, 's', 'k', 'y')
+local f = call('HMGET', at, 's', 'k', 'y', 'm')
 if f[1] == 'f' or f[1] == 'x' then
   call('HSET', at, 's', 'p', 'd', now, 'u', now)
   call('HDEL', at, 'F', 'C', 'E', 'L', 'x', 'z')
   rem(p .. 'over', id)
-  shift(id, f[2], f[1], 'p')
+  shift(id, f[2], f[4], f[1], 'p')
   wait(id, f[2], tonumber(f[3] or 0), now)
 end
 flush()
@@ -157,16 +157,18 @@ SWEEP: Final = (
     + """
 local found = call('ZRANGEBYSCORE', p .. 'over', '-inf', now, 'LIMIT', 0, asked)
 for _, id in ipairs(found) do
-  local f = call('HMGET', p .. 't:' .. id, 's', 'k', 'o', 'i')
+  local f = call('HMGET', p .. 't:' .. id, 's', 'k', 'o', 'i', 'm')
   call('DEL', p .. 't:' .. id, p .. 'b:' .. id, p .. 'e:' .. id)
   if f[4] then
     local owner = f[3] or ''
     call('HDEL', p .. 'keys', #owner .. ':' .. owner .. f[4])
   end
   rem(p .. 'over', id)
-  rem(p .. 'all', id)
-  if shown[f[1]] then rem(p .. 'l:' .. f[1], id) end
-  if f[1] then count(f[2], f[1], -1) end
+  if f[1] then
+    rem(p .. 'all', place(f[5], id))
+    if shown[f[1]] then rem(p .. 'l:' .. f[1], place(f[5], id)) end
+    count(f[2], f[1], -1)
+  end
 end
 return finish(#found)
 """

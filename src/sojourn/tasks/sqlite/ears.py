@@ -9,6 +9,7 @@ from typing import Final
 
 from sojourn.errors import JournalUnavailable
 from sojourn.tasks.journal import Listener
+from sojourn.tasks.sqlite.bell import Bell
 from sojourn.tasks.sqlite.hints import Hint, bound, drained
 from sojourn.tasks.sqlite.host import Host
 
@@ -23,10 +24,12 @@ class Ears:
 
     Args:
         host: Whose node this is.
+        bell: Is rung after each transaction.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, bell: Bell) -> None:
         self._host = host
+        self._bell = bell
         self._listeners: list[Listener] = []
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -41,10 +44,10 @@ class Ears:
         Cancel: safe.
         """
         loop = asyncio.get_running_loop()
-        self._hear(loop)
         self._listeners.append(listener)
         here = True
         try:
+            self._hear(loop)
             listener.missed()
             while True:
                 pause = loop.create_future()
@@ -91,7 +94,9 @@ class Ears:
     def _said(self, hint: Hint) -> None:
         """This process has done something; called in the thread that writes."""
         loop = self._loop
-        if loop is None:
+        if loop is None or not (hint.changed or hint.missed or any(each.claims for each in self._listeners)):
+            return
+        if loop is self._bell.loop and self._bell.put(self._pass_on, hint):
             return
         try:
             loop.call_soon_threadsafe(self._pass_on, hint)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sojourn.clock import Clock, SystemClock
 from sojourn.errors import SojournError
-from sojourn.tasks.sqlite.schema import connect, prepare, translated
+from sojourn.tasks.sqlite.schema import connect, make_room, prepare, translated
 from sojourn.tasks.sqlite.turn import Turn
 from sojourn.tasks.sqlite.worker import Call
 
@@ -23,6 +23,8 @@ _FIRST: Final = 0.0003
 _LONGEST: Final = 0.004
 #: Bytes of the log before the file above which it is emptied by force.
 _LOG: Final = 128 << 20
+#: Transactions that have reached the disk after which a connection is in earnest, and gets room.
+_EARNEST: Final = 10
 _now: Final = SystemClock.monotonic
 
 
@@ -48,6 +50,7 @@ class File:
         self._connection: sqlite3.Connection | None = None
         self._place: tuple[int, int] = (0, 0)
         self._durable = True
+        self._flushed = 0
         self._wait = threading.Event()
 
     def perform(self, calls: Sequence[Call]) -> None:
@@ -165,6 +168,10 @@ class File:
             raise
         if self._told is not None:
             self._told(turn)
+        if durable and self._flushed < _EARNEST:
+            self._flushed += 1
+            if self._flushed == _EARNEST:
+                make_room(connection, self._path)
         return results
 
     def _begin(self, connection: sqlite3.Connection) -> None:
@@ -196,7 +203,7 @@ class File:
             connection.close()
             raise
         self._place = found.st_dev, found.st_ino
-        self._connection, self._durable = connection, True
+        self._connection, self._durable, self._flushed = connection, True, 0
         return connection
 
     def _failed(self, error: sqlite3.Error | OSError) -> Exception:

@@ -108,6 +108,8 @@ class Mouth:
         self._own = f"{stem}{_SOCKET}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        #: Text: it is looked at after each transaction.
+        self._place = str(folder)
         self._names: list[str] = []
         self._seen = 0
         #: Those that could not take a hint, and do not know yet.
@@ -137,9 +139,9 @@ class Mouth:
 
     def _peers(self) -> list[str]:
         try:
-            changed = os.stat(self._folder).st_mtime_ns
+            changed = os.stat(self._place).st_mtime_ns
             if changed != self._seen:
-                names = os.listdir(self._folder)
+                names = os.listdir(self._place)
                 self._names = [name for name in names if name.endswith(_SOCKET) and name != self._own]
                 self._seen = changed
         except OSError:  # the folder was removed

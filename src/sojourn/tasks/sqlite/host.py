@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from sojourn.clock import Clock
-from sojourn.errors import ConfigError
+from sojourn.errors import ConfigError, JournalUnavailable
 from sojourn.tasks.sqlite.claims import bury
 from sojourn.tasks.sqlite.file import File
 from sojourn.tasks.sqlite.hints import Hint, Mouth
@@ -14,6 +16,9 @@ from sojourn.tasks.sqlite.nodes import Nodes, boot_of
 from sojourn.tasks.sqlite.turn import Turn
 
 __all__ = ["Host"]
+
+#: What is wrong with the disk may be over soon, and is no mistake of the configuration.
+_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE})
 
 
 class Host:
@@ -50,6 +55,8 @@ class Host:
         try:
             self.nodes = Nodes(self._folder, node)
         except OSError as error:
+            if error.errno in _PASSING:
+                raise JournalUnavailable(f"{self._folder}: {error.strerror}") from error
             raise ConfigError(f"the journal's folder {self._folder} can't be used: {error}") from error
         self._mouth = Mouth(self._folder, self.nodes.stem)
         self.look()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from sojourn.scopes.budget import budget
 from sojourn.tasks.journal import Beat, Claimed, Counts, Listener, Query, Want
 from sojourn.tasks.record import NewTask, Progress, Reading, Settlement, Submitted, Task
 from sojourn.tasks.sqlite import claims, reads, settles, submits
+from sojourn.tasks.sqlite.bell import Bell
 from sojourn.tasks.sqlite.ears import LOOK, Ears
 from sojourn.tasks.sqlite.host import Host
 from sojourn.tasks.sqlite.worker import Call, Worker
@@ -63,6 +64,7 @@ class SqliteJournal:
         self._writer: Worker | None = None
         self._reader: Worker | None = None
         self._ears: Ears | None = None
+        self._bell: Bell | None = None
         #: Who has opened it. A forked child may use nothing of it, not even close it.
         self._pid = 0
         self._looked = 0.0
@@ -82,17 +84,18 @@ class SqliteJournal:
             return
         if not self.path.parent.is_dir():
             raise ConfigError(f"the journal {self.path} can't be made: its folder is not there")
-        host = Host(self.path, self._clock)
-        writer = Worker("sojourn-tasks-write", host.writing.perform)
+        host, bell = Host(self.path, self._clock), Bell(asyncio.get_running_loop())
+        writer = Worker("sojourn-tasks-write", host.writing.perform, bell)
         try:
             await self._ask(writer, host.open, node, durable=None)
         except BaseException:
             writer.ask(Call(host.close, (), asyncio.get_running_loop().create_future(), None))
             writer.stop()
+            bell.close()
             raise
         self._pid = os.getpid()
-        self._host, self._writer, self._ears = host, writer, Ears(host)
-        self._reader = Worker("sojourn-tasks-read", host.reading.perform)
+        self._host, self._writer, self._ears, self._bell = host, writer, Ears(host, bell), bell
+        self._reader = Worker("sojourn-tasks-read", host.reading.perform, bell)
 
     async def submit(self, tasks: Sequence[NewTask]) -> Sequence[Submitted]:
         """See Journal."""
@@ -151,6 +154,12 @@ class SqliteJournal:
         assert self._ears is not None
         await self._ears.listen(listener, self._look)
 
+    async def follow(self, id: str) -> None:
+        """See Journal: it tells of all."""
+
+    def unfollow(self, id: str) -> None:
+        """See Journal."""
+
     async def aclose(self) -> None:
         """See Journal."""
         host, writer, reader = self._host, self._writer, self._reader
@@ -169,6 +178,9 @@ class SqliteJournal:
                 await self._answer(call)
             except JournalUnavailable:
                 pass  # it hangs in the file system, and is left there
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
 
     async def _look(self) -> None:
         """Are all nodes alive, and is there anything that they were not told?"""
@@ -176,13 +188,13 @@ class SqliteJournal:
         self._looked = _now()
         await self._ask(writer, host.look, durable=None)
 
-    async def _write(self, function: Callable[..., T], *args: Any, durable: bool = True) -> T:
+    def _write(self, function: Callable[..., T], *args: Any, durable: bool = True) -> Coroutine[Any, Any, T]:
         _, writer, _ = self._checked()
-        return await self._ask(writer, function, *args, durable=durable)
+        return self._ask(writer, function, *args, durable=durable)
 
-    async def _read(self, function: Callable[..., T], *args: Any) -> T:
+    def _read(self, function: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
         _, _, reader = self._checked()
-        return await self._ask(reader, function, *args, durable=False)
+        return self._ask(reader, function, *args, durable=False)
 
     def _checked(self) -> tuple[Host, Worker, Worker]:
         if self._host is None or self._writer is None or self._reader is None:

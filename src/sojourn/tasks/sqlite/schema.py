@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from pathlib import Path
 from typing import Final
 
 from sojourn.errors import ConfigError, JournalUnavailable
+from sojourn.stores.sqlite import make_private
 
-__all__ = ["FIRST_OF_THEM", "connect", "prepare", "translated"]
+__all__ = ["FIRST_OF_THEM", "connect", "make_room", "prepare", "translated"]
 
 #: Of the tables that this code reads and writes.
 VERSION: Final = 1
-#: Pages of the log that is written first (WAL), after which they are moved into the file; and bytes it keeps of it.
-_CHECKPOINT: Final = 4000
+#: Pages of the log that is written first (WAL), after which they are moved into the file; bytes of that many, and some;
+#: and bytes that are kept of it.
+_CHECKPOINT: Final = 1000
+_ROOM: Final = _CHECKPOINT * (4096 + 24) * 17 // 16
 _KEPT: Final = 64 << 20
+#: Bytes that are free on the disk, or nothing is taken of it before it is needed.
+_SPARE: Final = 256 << 20
 #: Kilobytes of pages that a connection keeps.
 _CACHE: Final = 16_000
 
@@ -73,8 +77,7 @@ def connect(path: str) -> sqlite3.Connection:
         sqlite3.Error: It can't be.
         OSError: Its folder is not there, or not for this process.
     """
-    if not os.path.exists(path):
-        _make(path)
+    make_private(path)
     # Not always the same thread, but never two at once. Who waits for other writers is `writer.py`.
     connection = sqlite3.connect(
         path, timeout=1.0, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -96,24 +99,6 @@ def connect(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _make(path: str) -> None:
-    """Make an empty file for its user only, before SQLite does: its other files get the same mode.
-
-    It is closed before it has its name. Whoever closes a file loses all locks of POSIX that its process has on it, also
-    those of other connections, and SQLite would take it for unused.
-
-    Source: https://www.sqlite.org/howtocorrupt.html section 2.2.
-    """
-    new = f"{path}.{os.getpid()}.{threading.get_ident()}.new"
-    os.close(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    try:
-        os.link(new, path)
-    except FileExistsError:
-        return  # somebody else was faster
-    finally:
-        os.unlink(new)
 
 
 def prepare(connection: sqlite3.Connection, boot: str) -> None:
@@ -150,6 +135,33 @@ def prepare(connection: sqlite3.Connection, boot: str) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def make_room(connection: sqlite3.Connection, path: str) -> None:
+    """Make the log as long as it will become, if it is not: at best, for it only makes it faster.
+
+    To flush what makes a file longer takes up to twice as long as to flush what is written over. The pages of a
+    transaction that is too large for the cache are written to the log; it is undone, and they are written over.
+
+    Args:
+        connection: That writes.
+        path: Of the file.
+    """
+    try:
+        disk, length = os.statvfs(path), os.stat(f"{path}-wal").st_size
+        if disk.f_bavail * disk.f_frsize < _SPARE or length >= _ROOM:
+            return
+        connection.execute("PRAGMA cache_size = 10").fetchall()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE room (zeros)")
+            connection.execute("INSERT INTO room VALUES (zeroblob(?))", (_ROOM - length,))
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE}").fetchall()
+    except (sqlite3.OperationalError, OSError):
+        return  # somebody else writes; and if the disk is full or damaged, the next call says so
 
 
 def _boot(connection: sqlite3.Connection) -> str | None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from sojourn.tasks.sqlite.bell import Bell
+
 __all__ = ["Call", "Worker"]
 
 #: Calls that are done together at most.
@@ -64,12 +66,14 @@ class Worker:
     Args:
         name: Of the thread.
         perform: Does calls, and notes what came of each in it; may raise nothing.
+        bell: Wakes the event loop that asks most; others are woken as well.
     """
 
-    __slots__ = ("_inbox", "_perform", "_thread")
+    __slots__ = ("_bell", "_inbox", "_perform", "_thread")
 
-    def __init__(self, name: str, perform: Callable[[Sequence[Call]], None]) -> None:
+    def __init__(self, name: str, perform: Callable[[Sequence[Call]], None], bell: Bell) -> None:
         self._perform = perform
+        self._bell = bell
         self._inbox: SimpleQueue[Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -114,10 +118,13 @@ class Worker:
         loops = {call.future.get_loop() for call in calls}
         for loop in loops:
             own = calls if len(loops) == 1 else [call for call in calls if call.future.get_loop() is loop]
+            if loop is self._bell.loop and self._bell.put(_answer, own):
+                continue
             try:
                 loop.call_soon_threadsafe(_answer, own)
             except RuntimeError:  # it is closed: nobody waits
                 continue
+        self._bell.ring()  # hints are in it as well
 
 
 def _answer(calls: list[Call]) -> None:
