@@ -205,3 +205,26 @@ def test_the_idle_time_is_written_once_in_a_quarter_of_it(tmp_path: Path) -> Non
     assert file.load("a") is not None
     assert file._opened().total_changes == changes + 1
     file.close()
+
+
+def test_no_store_of_a_process_takes_the_locks_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    visitor = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM sessions'); c.close()"
+
+    def visited() -> bool:
+        subprocess.run([sys.executable, "-c", visitor, str(path)], check=True, timeout=20)
+        return Path(f"{path}-wal").exists()
+
+    async def main() -> None:
+        one, two = SqliteSessions(path), SqliteSessions(path)
+        await one.create("a", DRAFT)
+        await two.create("b", DRAFT)
+        # Whoever closes the file last removes its log: the visitor is not the last.
+        assert await asyncio.to_thread(visited)
+        await one.create("c", DRAFT)
+        found = [await two.load(key) for key in ("a", "b", "c")]
+        assert None not in found
+        await one.aclose()
+        await two.aclose()
+
+    asyncio.run(main())

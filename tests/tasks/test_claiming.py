@@ -169,7 +169,7 @@ def test_what_waits_here_for_long_is_handed_back_once_and_not_claimed_ahead_agai
                     await go.wait()
 
             node = await tasks.begin()
-            node._running._took = 0.001
+            node._running.room.took = 0.001
             spec = b'{"attempts":1}'
             await MemoryJournal(store).submit(
                 [NewTask(id=f"w{number:02}", kind="work", spec=spec, payload=b'{"wait":true}') for number in range(20)]

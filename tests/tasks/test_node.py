@@ -507,3 +507,25 @@ async def test_the_end_of_a_service_closes_its_journal_and_leaves_no_task() -> N
     async with tasks:
         pass
     assert journal.closed
+
+
+@in_a_loop
+async def test_what_was_given_up_while_the_journal_was_away_is_an_interruption_and_no_crash() -> None:
+    store = Store()
+    async with service(store, lease=0.4) as tasks:
+        runs: list[int] = []
+
+        @tasks.define(crashes=0)
+        async def slow() -> str:
+            runs.append(1)
+            if len(runs) == 1:
+                await asyncio.sleep(10)
+            return "done"
+
+        started = await tasks.start(slow)
+        await until(lambda: runs)
+        store.down = "gone"
+        await asyncio.sleep(0.6)  # the lease is over, the run was given up
+        store.down = ""
+        assert await tasks.result(started.id, 6.0) == "done"
+        assert (only(store).interruptions, only(store).crashes) == (1, 0)

@@ -404,9 +404,8 @@ class HttpCycle(Inbound):
             self._connection.end(ending, abort=True)
         else:
             details = {"deadline": ending.detail} if ending.how is How.TIMEOUT else {}
-            hidden = (
-                status == 500 or ending.reason == "access_denied"
-            )  # what went wrong inside is for the log, not for the client
+            # What went wrong inside, and at which address or path, is for the log, not for the client.
+            hidden = status == 500 or ending.reason in ("access_denied", "tasks_unavailable")
             text = ending.row.advice if hidden or details else ending.detail or ending.row.advice
             headers, body = problem(status, ending.reason, text, self._hints(status), **details)
             if status in (408, 413) or (status == 503 and not handler.keeps_refused):

@@ -28,6 +28,7 @@ from sojourn.hub.topic import Lost, Topic
 from sojourn.hub.topics import Topics
 from sojourn.hub.turn import Turn
 from sojourn.scopes.failures import WORK
+from sojourn.scopes.pausing import pause
 from sojourn.scopes.spawn import begin
 from sojourn.scopes.work import launch
 from sojourn.wire.hub.cursor import Cursor
@@ -105,12 +106,7 @@ class Node:
 
     async def pause(self, seconds: float) -> None:
         """Wait. Cancel: safe."""
-        pause = self.loop.create_future()
-        timer = self.loop.call_later(seconds, pause.cancel)
-        try:
-            await asyncio.wait((pause,))
-        finally:
-            timer.cancel()
+        await pause(seconds)
 
     def new_id(self) -> str:
         """An id for a member, unique over all nodes."""

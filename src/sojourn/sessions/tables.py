@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from sojourn.clock import Clock
 from sojourn.sessions.stored import GRACE, Draft, Revocation, Saved, Stored
+from sojourn.stores.sqlite import make_private
 
 __all__ = ["Tables", "Told"]
 
@@ -169,8 +169,7 @@ class Tables:
         if self._connection is not None:
             return self._connection
         if self._path != ":memory:":
-            # Before SQLite makes it: what sessions hold is for nobody else, and its other files get the same mode.
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            make_private(self._path)  # what sessions hold is for nobody else
         # Not always the same thread, but never two at once.
         connection = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         try:

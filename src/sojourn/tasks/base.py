@@ -17,6 +17,7 @@ from sojourn.scopes.budget import BUDGETS
 from sojourn.scopes.failures import WORK, tell_failure, tell_own_failure
 from sojourn.scopes.journals import JOURNALS
 from sojourn.scopes.offload import OFFLOAD
+from sojourn.scopes.pausing import pause
 from sojourn.scopes.work import launch
 
 __all__ = ["Base"]
@@ -99,12 +100,7 @@ class Base:
 
     async def pause(self, seconds: float) -> None:
         """Wait. Cancel: safe."""
-        pause = self.loop.create_future()
-        timer = self.loop.call_later(seconds, pause.cancel)
-        try:
-            await asyncio.wait((pause,))
-        finally:
-            timer.cancel()
+        await pause(seconds)
 
     async def stop(self) -> None:
         """End what runs. Cancel: it is cancelled all the same."""

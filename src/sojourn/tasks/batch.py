@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from sojourn.errors import JournalUnavailable
 from sojourn.policy.retry import Backoff
+from sojourn.scopes.pausing import pause
 
 __all__ = ["Batch"]
 
@@ -134,7 +135,7 @@ class Batch(Generic[Q, A]):
                 queue.extend(left)
                 self._tell(error)
                 self._tries += 1
-                await self._pause(max(_BACKOFF.delay(self._tries, random.uniform(0.5, 1.0)), 0.01))
+                await pause(max(_BACKOFF.delay(self._tries, random.uniform(0.5, 1.0)), 0.01))
             except BaseException:
                 queue.extendleft(reversed(taken))
                 raise
@@ -162,16 +163,6 @@ class Batch(Generic[Q, A]):
                 future.set_result(answer)
             elif self._late is not None and future.cancelled():
                 self._late(entry, answer)
-
-    async def _pause(self, seconds: float) -> None:
-        """Wait. Cancel: safe."""
-        loop = asyncio.get_running_loop()
-        pause = loop.create_future()
-        timer = loop.call_later(seconds, pause.cancel)
-        try:
-            await asyncio.wait((pause,))
-        finally:
-            timer.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """It was stopped, or the server has cancelled it: who asks next begins anew."""

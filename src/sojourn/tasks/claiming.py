@@ -24,6 +24,8 @@ _DEAF: Final = 1.0
 _BACKOFF: Final = Backoff(0.1, 5.0)
 #: Seconds before it asks again where the journal had more and gave nothing: another node was quicker.
 _TURN: Final = 0.01
+#: Seconds that ends have to be written down, after the journal was away, before anything is claimed again.
+_SETTLED: Final = 3.0
 
 
 class Claiming:
@@ -74,7 +76,7 @@ class Claiming:
         self._wake.set()
 
     def _hungry(self) -> None:
-        if self.more or (self._left and any(map(self._running.fits, self._left))):
+        if self.more or (self._left and any(map(self._running.room.fits, self._left))):
             self._wake.set()
 
     async def run(self) -> None:
@@ -87,7 +89,7 @@ class Claiming:
                 await self._waked(NEVER)
                 continue
             self.more = False
-            self._left = self._running.left(wants)
+            self._left = self._running.room.left(wants)
             sent = self._base.now()
             try:
                 claimed = await self._ask(wants)
@@ -98,6 +100,8 @@ class Claiming:
                 self._answered(error)
                 self._stats.call_failed("claim")
                 await self._base.pause(_BACKOFF.delay(tries, random.uniform(0.5, 1.0)))
+                # What was given up meanwhile goes back as an interruption, before it is found as a lost lease.
+                await self._running.until_settled(_SETTLED)
                 continue
             tries = 0
             self._answered(None)
@@ -120,7 +124,7 @@ class Claiming:
             self.more = True
             if claimed.claims:
                 self._wake.clear()
-                if self._running.stocked or not self._running.wants():
+                if self._running.room.stocked or not self._running.wants():
                     await self._waked(NEVER)
                 else:
                     await self._base.pause(0.0)

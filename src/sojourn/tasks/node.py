@@ -206,7 +206,7 @@ class Node:
 
     def takes(self, kind: Kind) -> bool:
         """Whether a task that is submitted now would be this node's at once: then it need not be claimed at all."""
-        return not self._claiming.more and self._running.free and self._running.fits(kind)
+        return not self._claiming.more and self._running.free and self._running.room.fits(kind)
 
     def submit(self, task: NewTask) -> asyncio.Future[Submitted]:
         """Write a task down; answered when it is. It begins here if ``task.node`` says so.
@@ -216,14 +216,14 @@ class Node:
         future = self._submits.ask(task)
         if task.node:
             kind, sent = self._kinds.of(task.kind), self.base.now()
-            self._running.reserve(kind, 1)
+            self._running.room.reserve(kind, 1)
             self._running.expect(1)
             # Not in the context of the request that asks: what follows is nothing of its.
             future.add_done_callback(lambda done: self._submitted(done, task, kind, sent), context=self.base.context)
         return future
 
     def _submitted(self, future: asyncio.Future[Submitted], task: NewTask, kind: Kind, sent: float) -> None:
-        self._running.reserve(kind, -1)
+        self._running.room.reserve(kind, -1)
         if future.cancelled() or future.exception() is not None or not future.result().new:
             self._claiming.wake()  # there is room again
         else:

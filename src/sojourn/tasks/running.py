@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
 from sojourn.errors import JournalUnavailable
-from sojourn.policy.appetite import Appetite
 from sojourn.scopes.work import LADDER
 from sojourn.tasks.base import Base
 from sojourn.tasks.batch import Batch
 from sojourn.tasks.journal import Journal, Want
-from sojourn.tasks.kinds import Kind, Kinds
+from sojourn.tasks.kinds import Kinds
 from sojourn.tasks.record import ENDED, Claim, NewTask, Outcome, Progress, Settlement
+from sojourn.tasks.room import Room
 from sojourn.tasks.runner import Cause, Reauthorise, Run, Then, perform
 from sojourn.tasks.settings import Settings
 from sojourn.tasks.stats import Stats
@@ -23,17 +22,13 @@ from sojourn.tasks.telling import Teller
 
 __all__ = ["Running"]
 
-#: Seconds of work that may be claimed ahead, so that short tasks do not wait for the journal one by one; and how many.
-_AHEAD: Final = 0.1
-_MOST_AHEAD: Final = 200
 #: Ends that may wait to be written down before no more is begun; and what runs have said that may.
 _BEHIND: Final = 1000
 _ROOM: Final = 10_000
-#: What a run is thought to take at least, and how much the latest counts.
-_SHORTEST: Final = 0.0005
-_WEIGHT: Final = 0.1
 #: Seconds that what was claimed ahead may wait here before it is handed back for others.
 _PATIENCE: Final = 1.0
+#: Seconds between two looks at ends that are not written down.
+_TURN: Final = 0.05
 
 
 class Running:
@@ -51,6 +46,7 @@ class Running:
     Attributes:
         runs: By id of the task: running, waiting to, or ended and not written down yet.
         open: Whether anything new is begun.
+        room: Places, and what was claimed ahead of them.
         finished: Runs that came to an end of their own since that was over.
         hungry: Called when there is room for more.
         answered: Called with the name of a call to the journal, and what it comes to.
@@ -73,19 +69,13 @@ class Running:
         self.hungry: Callable[[], None] = lambda: None
         self.answered: Callable[[str, Exception | None], None] = lambda call, error: None
         self.teller = Teller()
-        self.appetite = Appetite(settings.concurrency)
-        self.waiting: deque[Run] = deque()
+        self.room = Room(kinds, settings)
         self._base = base
         self._kinds = kinds
         self._settings = settings
         self._stats = stats
         self._then = then
         self._reauthorise = reauthorise
-        #: How many run, and how many of each kind.
-        self._active = 0
-        self._of_kind: Counter[str] = Counter()
-        #: Seconds that a run took lately.
-        self._took = 1.0
         #: Whether too many ends were not written down when it was last looked at.
         self._behind = False
         #: Calls to the journal under way that may bring it more.
@@ -106,63 +96,17 @@ class Running:
     @property
     def free(self) -> bool:
         """Whether one more may begin at once."""
-        return self.open and not self.waiting and self._active < self.appetite.limit and not self.behind
+        return self.open and not self.room.waiting and self.room.free and not self.behind
 
     @property
     def behind(self) -> bool:
         """Whether so many ends are not written down yet that nothing more should begin."""
-        return len(self.runs) - self._active - len(self.waiting) > _BEHIND
-
-    def fits(self, kind: Kind) -> bool:
-        """Whether one more of a kind may run here."""
-        chosen = self._settings.kinds
-        if chosen is not None and kind.name not in chosen:
-            return False
-        return kind.limit is None or self._of_kind[kind.name] < kind.limit
-
-    def reserve(self, kind: Kind, number: int) -> None:
-        """Keep a place for a task that is being written down, or give it back."""
-        self._active += number
-        self._of_kind[kind.name] += number
+        return len(self.runs) - self.room.active - len(self.room.waiting) > _BEHIND
 
     def wants(self) -> list[Want]:
-        """How many of which kinds there is room for; nothing when there is none."""
-        room = self.appetite.limit - self._active - len(self.waiting) + self._ahead()
+        """How many of which kinds are to be claimed."""
         self._behind = self.behind
-        if room <= 0 or not self.open or self._behind:
-            return []
-        free, wants = [], []
-        for kind in self._kinds:
-            if not self.fits(kind):
-                continue
-            if kind.limit is None:
-                free.append(kind.name)
-                continue
-            ahead = sum(1 for run in self.waiting if run.kind is kind)
-            left = min(room, kind.limit - self._of_kind[kind.name] - ahead)
-            if left > 0:
-                wants.append(Want((kind.name,), left))
-        if free:
-            wants.append(Want(tuple(free), room))
-        return wants
-
-    def _ahead(self) -> int:
-        """How many may be claimed before there is a place for them."""
-        if self._took >= _AHEAD:
-            return 0
-        return min(_MOST_AHEAD, int(self.appetite.limit * _AHEAD / max(self._took, _SHORTEST)))
-
-    @property
-    def stocked(self) -> bool:
-        """Whether enough was claimed ahead for the time that a claim takes, so that claims are few and large."""
-        waiting = len(self.waiting)
-        return waiting > self.appetite.limit and waiting > self._ahead() // 2
-
-    def left(self, wants: Iterable[Want]) -> list[Kind]:
-        """Kinds that it runs, and of which nothing is wanted: as many run as may."""
-        wanted = {name for want in wants for name in want.kinds}
-        chosen = self._settings.kinds
-        return [kind for kind in self._kinds if kind.name not in wanted and (chosen is None or kind.name in chosen)]
+        return self.room.wants() if self.open and not self._behind else []
 
     # Begin and end
 
@@ -183,10 +127,10 @@ class Running:
             self._stats.crashed(kind.name)
         if not self.open or self._base.now() - sent >= self._settings.lease:
             self.give_back(run)  # it is too late: the server stops, or the lease may be over before it has begun
-        elif self._active < self.appetite.limit and self.fits(kind):
+        elif self.room.free and self.room.fits(kind):
             self._begin(run)
         else:
-            self.waiting.append(run)
+            self.room.waiting.append(run)
 
     def decline(self, claim: Claim) -> None:
         """A task became this node's that has no place here: it goes back, for whoever has room."""
@@ -196,7 +140,7 @@ class Running:
             self.give_back(run)
 
     def _begin(self, run: Run) -> None:
-        self.reserve(run.kind, 1)
+        self.room.reserve(run.kind, 1)
         claimed, run.since = run.since, self._base.now()
         self._stats.began(run.kind.name, run.claim.waited + run.since - claimed)
         name = f"task {run.kind.name} {run.claim.id}"
@@ -221,9 +165,9 @@ class Running:
         return say
 
     def _ran(self, run: Run, task: asyncio.Task[Settlement]) -> None:
-        self.reserve(run.kind, -1)
+        self.room.reserve(run.kind, -1)
         seconds = self._base.now() - run.since
-        self._took += _WEIGHT * (min(seconds, 1.0) - self._took)
+        self.room.ran(seconds)
         if run.outcome is None:
             if task.cancelled():  # before its first step
                 settlement = _settlement(run, "cancelled" if run.cause == "cancel" else "handover")
@@ -251,30 +195,30 @@ class Running:
 
     def _next(self) -> None:
         """There is room: for what was claimed ahead, and for more."""
-        waiting = self.waiting
+        waiting = self.room.waiting
         passed = 0
-        while waiting and self.open and self._active < self.appetite.limit and passed < len(waiting):
+        while waiting and self.open and self.room.free and passed < len(waiting):
             run = waiting.popleft()
-            if self.fits(run.kind):
+            if self.room.fits(run.kind):
                 self._begin(run)
             else:
                 waiting.append(run)
                 passed += 1
-        if self.open and not self.stocked:
+        if self.open and not self.room.stocked:
             self.hungry()
 
     def look(self, late: float) -> None:
         """The event loop came so many seconds late: requests come first."""
-        before = self.appetite.limit
-        if self.appetite.look(late) > before:
+        before = self.room.appetite.limit
+        if self.room.appetite.look(late) > before:
             self._next()
 
     def end(self, run: Run, cause: Cause) -> None:
         """A run is to end: it is cancelled, once more by the ladder if it resists; or it never begins."""
         run.end(cause)
         if run.task is None:
-            if run in self.waiting:
-                self.waiting.remove(run)
+            if run in self.room.waiting:
+                self.room.waiting.remove(run)
                 self.give_back(run, "cancelled" if cause == "cancel" else "unbegun")
         elif cause != "handover":  # then it has all of the drain's time
             self._base.by_ladder(run.task, cause, f"task {run.kind.name} {run.claim.id}", grace=LADDER[-1])
@@ -302,9 +246,9 @@ class Running:
     def give_back_late(self) -> None:
         """Others may have what has waited here for long."""
         now = self._base.now()
-        for run in [run for run in self.waiting if now - run.since > _PATIENCE]:
-            self._took = max(self._took, _AHEAD)  # what runs is not as short as what has ended
-            self.waiting.remove(run)
+        for run in [run for run in self.room.waiting if now - run.since > _PATIENCE]:
+            self.room.stall()
+            self.room.waiting.remove(run)
             self.give_back(run)
 
     # Settling
@@ -356,8 +300,8 @@ class Running:
     def close(self) -> None:
         """Nothing new; what was claimed ahead goes back."""
         self.open = False
-        while self.waiting:
-            self.give_back(self.waiting.popleft())
+        while self.room.waiting:
+            self.give_back(self.room.waiting.popleft())
 
     async def hand_over(self, seconds: float) -> dict[str, int]:
         """Cancel what runs and hand it back: interrupted, not failed; see ``Node.hand_over``."""
@@ -377,6 +321,12 @@ class Running:
             self.teller.lost(run, "saved", self._base.now() - run.since)
         handed = sum(1 for run in left if run.outcome == "handover" and run not in lost)
         return {"finished": self.finished, "handed_over": handed, "lost": len(lost)}
+
+    async def until_settled(self, seconds: float) -> None:
+        """Wait until no end waits to be written down, or for so long. Cancel: safe."""
+        ends = self._base.now() + seconds
+        while self._base.now() < ends and any(run.outcome is not None for run in self.runs.values()):
+            await self._base.pause(_TURN)
 
     async def until_quiet(self, seconds: float) -> None:
         """Wait until nothing is held and nothing is coming, or for so long. Cancel: safe."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -31,15 +29,16 @@ from sojourn.tasks.app import TasksApp
 from sojourn.tasks.definition import Definition
 from sojourn.tasks.journal import Journal
 from sojourn.tasks.kinds import Kind, Kinds, decoded
+from sojourn.tasks.making import kept, made, spec_of
 from sojourn.tasks.node import Node
 from sojourn.tasks.opening import journal_from
-from sojourn.tasks.origin import actor, owner_here, trace
+from sojourn.tasks.origin import owner_here
 from sojourn.tasks.pace import Pace
 from sojourn.tasks.periodic import Periodic, Plan, schedule_of
 from sojourn.tasks.record import ENDED, Event, NewTask, Settlement, Task
 from sojourn.tasks.runner import Reauthorise, Run
 from sojourn.tasks.settings import Settings
-from sojourn.tasks.spec import Actor, Problem, Spec
+from sojourn.tasks.spec import Problem, Spec
 from sojourn.tasks.started import Started
 from sojourn.tasks.stats import Stats
 from sojourn.tasks.view import View
@@ -55,8 +54,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: What errors and ``deadlines.budgets`` call a submission, and seconds for one without a word of that.
 BUDGET: Final = "tasks"
 SECONDS: Final = 2.0
-_encode: Final = msgspec.json.Encoder().encode
-_encode_in_order: Final = msgspec.json.Encoder(order="deterministic").encode
 _read_spec: Final = msgspec.json.Decoder(Spec).decode
 _wall: Final = SystemClock.wall
 
@@ -165,8 +162,10 @@ class Tasks:
                 payload = kind.bind((), {})
             except TaskArguments as error:
                 raise ConfigError(f"what comes by a schedule is started without arguments: {error}") from error
-            task = NewTask(id="", kind=kind.name, payload=payload, priority=kind.priority, keep=self._keep(kind))
-            self._plans.append(Plan(schedule=schedule, task=task, spec=_spec(kind, Wish()), catch_up=catch_up))
+            task = NewTask(
+                id="", kind=kind.name, payload=payload, priority=kind.priority, keep=kept(kind, self.settings)
+            )
+            self._plans.append(Plan(schedule=schedule, task=task, spec=spec_of(kind, Wish()), catch_up=catch_up))
             self._periodic = Periodic(self._plans)
         if self._node is not None:
             self._node.due()  # there may be tasks of it already
@@ -349,7 +348,9 @@ class Tasks:
         try:
             async with budget(BUDGET, default=SECONDS):
                 node = await self._begun()
-                task = self._new(node, kind, payload, wish, owner)
+                # One that is due now, where nothing else waits, is this node's from the first: one step less.
+                taker = node.id if wish.now and node.takes(kind) else ""
+                task = made(kind, payload, wish, owner, self.settings, taker)
                 submitted = await node.submit(task)
         except DeadlineExceeded as error:
             if error.deadline != BUDGET:
@@ -367,25 +368,6 @@ class Tasks:
             kind=kind.name,
             location=self.location(submitted.id),
             retry_after=self.pace.retry_after(kind.name, delay=max(0.0, wish.delay)),
-        )
-
-    def _new(self, node: Node, kind: Kind, payload: bytes, wish: Wish, owner: str) -> NewTask:
-        # One that is due now, where nothing else waits, is this node's from the first: one step less.
-        mine = wish.delay <= 0.0 and wish.run_at is None and node.takes(kind)
-        return NewTask(
-            id=_new_id(),
-            kind=kind.name,
-            payload=payload,
-            spec=_encode(_spec(kind, wish, actor(), trace())),
-            owner=owner,
-            key=wish.key,
-            fingerprint=_fingerprint(kind.name, payload) if wish.key else "",
-            priority=kind.priority if wish.priority is None else wish.priority,
-            delay=max(0.0, wish.delay),
-            run_at=wish.run_at,
-            keep=self._keep(kind),
-            node=node.id if mine else "",
-            lease=self.settings.lease if mine else 0.0,
         )
 
     # Watching and changing
@@ -535,9 +517,6 @@ class Tasks:
             return await self.begin()
         return node
 
-    def _keep(self, kind: Kind) -> float:
-        return self.settings.keep if kind.keep is None else kind.keep
-
     def _then(self, run: Run, settlement: Settlement) -> list[NewTask]:
         """What is submitted together with the end of a task."""
         self.pace.note(run.kind.name, run.claim.age + SystemClock.monotonic() - run.since)
@@ -571,28 +550,3 @@ def _found(task: Task | None, id: str) -> Task:
     if task is None:
         raise TaskNotFound(id)
     return task
-
-
-def _spec(kind: Kind, wish: Wish, actor: Actor | None = None, trace: str = "") -> Spec:
-    return Spec(
-        deadline=kind.deadline,
-        attempts=kind.retries + 1,
-        crashes=kind.crashes,
-        first=kind.backoff.first,
-        most=kind.backoff.most,
-        expires=wish.expires,
-        callback=wish.callback,
-        actor=actor,
-        trace=trace,
-    )
-
-
-def _new_id() -> str:
-    """Later ones sort later: lists and indexes are in order. 128 bits of it are random: nobody guesses it."""
-    return f"{int(_wall() * 1000):012x}{secrets.token_urlsafe(16)}"
-
-
-def _fingerprint(kind: str, payload: bytes) -> str:
-    """The same for the same arguments, in whatever order they are named."""
-    in_order = _encode_in_order(msgspec.json.decode(payload))
-    return hashlib.blake2b(kind.encode() + b"\0" + in_order, digest_size=16).hexdigest()

@@ -28,6 +28,11 @@ class Wish(NamedTuple):
     callback: str = ""
     expires: float | None = None
 
+    @property
+    def now(self) -> bool:
+        """Whether it is due at once."""
+        return self.delay <= 0.0 and self.run_at is None
+
     def check(self, kind: str) -> None:
         """See that engines can hold it.
 
