@@ -17,7 +17,6 @@ from sojourn.tasks.record import NewTask, Settlement
 from tests.ops.fake import Fake, problem, serving
 
 Run = Callable[..., tuple[int, list[str], str]]
-NOW = SystemClock.wall()
 
 
 @pytest.fixture
@@ -74,6 +73,7 @@ def a_run(task: str, age: float, **more: Any) -> dict[str, Any]:
 
 
 def task(name: str = "t1", **more: Any) -> dict[str, Any]:
+    now = SystemClock.wall()
     plain = {
         "service": "tasks",
         "id": name,
@@ -88,11 +88,11 @@ def task(name: str = "t1", **more: Any) -> dict[str, Any]:
         "epoch": 4,
         "node": "host:1:ab",
         "cancelling": False,
-        "run_at": NOW - 7200,
-        "created": NOW - 7200,
-        "begun": NOW - 70,
-        "updated": NOW - 12,
-        "ended": NOW - 12,
+        "run_at": now - 7200,
+        "created": now - 7200,
+        "begun": now - 70,
+        "updated": now - 12,
+        "ended": now - 12,
         "lease_until": 0.0,
         "problem": "OSError: full",
     }
@@ -102,7 +102,7 @@ def task(name: str = "t1", **more: Any) -> dict[str, Any]:
 def whole(**more: Any) -> dict[str, Any]:
     long = {"payload": {"order": 7}, "spec": {"attempts": 4}, "result": None, "checkpoint": None}
     error = {"type": "OSError", "detail": "full", "trace": "Traceback:\n  line 1"}
-    return task() | long | {"error": error, "said": [{"seq": 1, "data": {"page": 3}, "at": NOW}]} | more
+    return task() | long | {"error": error, "said": [{"seq": 1, "data": {"page": 3}, "at": SystemClock.wall()}]} | more
 
 
 def overview(*services: dict[str, Any], problem: str | None = None, **kinds: dict[str, int]) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def test_no_durable_tasks_are_said(run: Run, fake: Fake) -> None:
 
 
 def test_tasks_are_listed_with_their_age_and_problem(run: Run, fake: Fake) -> None:
-    waiting = task("t2", state="pending", run_at=NOW + 7200, failures=0, problem="")
+    waiting = task("t2", state="pending", run_at=SystemClock.wall() + 7200, failures=0, problem="")
     fake.says("/journal/tasks", {"tasks": [task(), waiting, task("t3", state="running", cancelling=True)]})
     code, out, _ = run("journal", "list", "--state", "failed", "--kind", "export", "--owner", "", "--limit", "7")
     assert code == 0

@@ -168,7 +168,7 @@ async def test_nothing_of_a_run_is_left_when_it_has_ended_not_even_for_the_colle
 
         node = await tasks.begin()
         gc.collect()
-        before = {id(each) for each in gc.get_objects() if isinstance(each, CurrentTask)}
+        before = {id(each) for each in gc.get_objects() if type(each) is CurrentTask}
         gc.disable()
         try:
             for number in range(20):
@@ -176,7 +176,7 @@ async def test_nothing_of_a_run_is_left_when_it_has_ended_not_even_for_the_colle
             await until(lambda: len(things) == 20 and not node.runs)
             await asyncio.sleep(0.01)
             assert [each() for each in things] == [None] * 20
-            assert {id(each) for each in gc.get_objects() if isinstance(each, CurrentTask)} <= before
+            assert {id(each) for each in gc.get_objects() if type(each) is CurrentTask} <= before
         finally:
             gc.enable()
 
