@@ -286,7 +286,9 @@ def test_whoever_asked_for_lateness_before_is_still_told_and_has_it_back_afterwa
     before = len(gc.callbacks)
     asyncio.run(main())
     assert len(gc.callbacks) == before
-    assert not [thread for thread in threading.enumerate() if thread.name == "sojourn-watchdog"]
+    for thread in [thread for thread in threading.enumerate() if thread.name == "sojourn-watchdog"]:
+        thread.join(5.0)  # it was told to end, and may need its turn for that
+        assert not thread.is_alive()
 
 
 def test_a_hook_that_somebody_has_chained_goes_quiet() -> None:
