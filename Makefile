@@ -7,7 +7,7 @@ HOST   ?= 127.0.0.1
 PORT   ?= 8000
 ARGS   ?=
 # Tests that run at the same time: most of their time they wait.
-JOBS   ?= 2
+JOBS   ?= 3
 
 BIN       := .venv/bin
 BOOTSTRAP := $(PYTHON) scripts/bootstrap.py

@@ -12,6 +12,7 @@ from sojourn.hub.identity import ANONYMOUS
 from sojourn.hub.pulled import PulledMember
 from sojourn.hub.rules import HubPing
 from sojourn.hub.stats import Transport
+from sojourn.hub.stream import DirectStream
 from tests.hub.memory_clients import serving
 from tests.hub.stand_ins import in_a_loop, started, turn, until
 
@@ -223,11 +224,11 @@ async def test_a_direct_event_stream_gets_comments_after_silence_and_is_counted_
     async with serving(ping=HubPing(every=0.03, pong_within=1)) as site:
         client = await site.stream("/?ch=a")
         (member,) = site.hub.node.members.values()
-        before = len(client.received)
-        moment = member.spoken_at
-        await asyncio.sleep(0.04)
+        assert isinstance(member, DirectStream)
+        before, moment = len(client.received), member.last_message
         await site.server.advance(1.0)
+        await until(lambda: member.last_message > moment)
         await until(lambda: len(client.received) > before)
         assert client.received[before:].startswith(b"3\r\n:\n\n\r\n")
-        assert member.spoken_at >= moment
+        assert member.connection.last_write == member.last_message
         await turn()

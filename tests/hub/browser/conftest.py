@@ -1,4 +1,4 @@
-"""One server and one browser for all tests of this folder; a page that is as new for each."""
+"""One server and one browser for the tests of a file; a page that is as new for each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.examples.browser import Page, browse
 from tests.hub.browser.sites import Site, site
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def _served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, str, Page]]:
     with site() as (app, url), browse(tmp_path_factory.mktemp("profile"), url) as opened:
         opened.until("window.ready")
