@@ -65,7 +65,7 @@ def test_a_hub_that_has_not_begun_has_nothing_and_ends_nobody() -> None:
     view = View("shop", MemoryEngine(), Stats())
     info = asyncio.run(view.look(10))
     assert (info.name, info.engine, info.away, info.channels, info.largest) == ("shop", "memory", None, 0, [])
-    assert view.figures().levels["hub_channels", ""] == 0.0
+    assert view.figures().levels["hub_channels",] == 0.0
     assert view.disconnect_here("ada", "", 4503) == 0
 
 
@@ -79,7 +79,7 @@ def test_channels_are_shown_with_their_members_the_largest_first() -> None:
         assert info.largest[0].position == str(scene.node.topics.all()[0].epoch) + ".1"
         assert (info.members["websocket"], info.users, info.channels) == (2, 2, 2)
         assert [each.channel for each in (await scene.view.look(1)).largest] == ["chat:1"]
-        assert scene.view.figures().levels["hub_channels", ""] == 2.0
+        assert scene.view.figures().levels["hub_channels",] == 2.0
         assert scene.view.figures().levels["hub_members", "websocket"] == 2.0
 
     play(act)
@@ -90,7 +90,7 @@ def test_a_channel_that_everybody_has_left_is_not_shown() -> None:
         member = await scene.member("ada", "chat:1")
         scene.node.leave(member, "chat:1")
         assert (await scene.view.look(10)).largest == []
-        assert scene.view.figures().levels["hub_channels", ""] == 0.0
+        assert scene.view.figures().levels["hub_channels",] == 0.0
 
     play(act)
 

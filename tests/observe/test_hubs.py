@@ -11,7 +11,8 @@ import pytest
 from sojourn.config import Config
 from sojourn.errors import ErrandError
 from sojourn.observe.hubs import HubWatch
-from sojourn.scopes.hubs import ChannelInfo, Figures, HubInfo, Key, MemberInfo, met
+from sojourn.scopes.hubs import ChannelInfo, HubInfo, MemberInfo, met
+from sojourn.scopes.used import Figures, Key, Times
 from sojourn.testing import MemoryServer
 from sojourn.typing import Receive, Scope, Send
 from tests.observe.metrics.samples import Counted, counting, numbers, run
@@ -30,7 +31,8 @@ class Shown:
         self.codes: list[int] = []
 
     def figures(self) -> Figures:
-        return Figures(dict(self.counts), dict(self.levels), tuple(self.round_trips), self.round_trip_sum)
+        times = Times(tuple(self.round_trips), self.round_trip_sum)
+        return Figures(dict(self.counts), dict(self.levels), {("hub_round_trip_seconds",): times})
 
     async def look(self, limit: int) -> HubInfo:
         members = {"direct": 3, "sse": 0}
@@ -96,7 +98,7 @@ def test_what_a_hub_counts_is_on_the_page_a_second_later() -> None:
     async def scene(it: Counted, watch: HubWatch) -> None:
         assert list(watch.hubs) == [hub]
         hub.levels["hub_members", "sse"] = 3.0
-        hub.counts = {("hub_deliveries_total", ""): 7.0, ("hub_closes_total", "4008"): 1.0}
+        hub.counts = {("hub_deliveries_total",): 7.0, ("hub_closes_total", "4008"): 1.0}
         hub.round_trips[5], hub.round_trip_sum = 1, 0.03
         await it.server.advance(1.1)
         assert on_page(it, "members", transport="sse") == 3.0
@@ -106,7 +108,7 @@ def test_what_a_hub_counts_is_on_the_page_a_second_later() -> None:
         assert on_page(it, "round_trip_seconds_sum") == pytest.approx(0.03)
         assert on_page(it, "round_trip_seconds_bucket", le="0.05") == 1.0
         assert on_page(it, "round_trip_seconds_bucket", le="0.025") == 0.0
-        hub.counts["hub_deliveries_total", ""], hub.levels["hub_members", "sse"] = 8.0, 0.0
+        hub.counts["hub_deliveries_total",], hub.levels["hub_members", "sse"] = 8.0, 0.0
         hub.round_trips[5], hub.round_trip_sum = 2, 0.06
         await it.server.advance(1.1)
         assert on_page(it, "deliveries_total") == 8.0, "what was told is not counted again"
@@ -121,9 +123,9 @@ def test_hubs_of_a_process_are_added_up_and_of_what_is_highest_the_highest_is_sh
 
     async def scene(it: Counted, watch: HubWatch) -> None:
         for hub, waits, lag in ((one, 100.0, 0.5), (other, 300.0, 0.1)):
-            hub.counts["hub_published_total", ""] = 2.0
-            hub.levels["hub_buffered_bytes", ""] = hub.levels["hub_buffered_high_bytes", ""] = waits
-            hub.levels["hub_engine_lag_seconds", ""] = lag
+            hub.counts["hub_published_total",] = 2.0
+            hub.levels["hub_buffered_bytes",] = hub.levels["hub_buffered_high_bytes",] = waits
+            hub.levels["hub_engine_lag_seconds",] = lag
         await it.server.advance(1.1)
         assert on_page(it, "published_total") == 4.0
         assert on_page(it, "buffered_bytes") == 400.0
@@ -137,7 +139,7 @@ def test_a_hub_that_is_gone_leaves_its_counts_and_no_levels() -> None:
     hub = Shown()
 
     async def scene(it: Counted, watch: HubWatch) -> None:
-        hub.counts["hub_published_total", ""], hub.levels["hub_channels", ""] = 5.0, 2.0
+        hub.counts["hub_published_total",], hub.levels["hub_channels",] = 5.0, 2.0
         await it.server.advance(1.1)
         watch.hubs.leave(hub)
         await it.server.advance(1.1)
@@ -151,9 +153,9 @@ def test_the_last_second_is_counted_when_it_ends() -> None:
     hub = Shown()
 
     async def scene(it: Counted, watch: HubWatch) -> None:
-        hub.counts["hub_published_total", ""] = 5.0
+        hub.counts["hub_published_total",] = 5.0
         watch.close()
-        hub.counts["hub_published_total", ""] = 6.0
+        hub.counts["hub_published_total",] = 6.0
         watch.close()
         assert on_page(it, "published_total") == 5.0
 

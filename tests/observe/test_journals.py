@@ -12,7 +12,8 @@ from sojourn.bus import Bus
 from sojourn.errors import ErrandError, JournalUnavailable
 from sojourn.observe.journal_answers import JournalAnswers
 from sojourn.observe.journals import JournalWatch
-from sojourn.scopes.journals import Amounts, Figures, JournalInfo, Journals, Key, Record, RunInfo, Times, Wanted, met
+from sojourn.scopes.journals import Amounts, JournalInfo, Journals, Record, RunInfo, Wanted, met
+from sojourn.scopes.used import Figures, Key, Times
 from sojourn.typing import Receive, Scope, Send
 from tests.observe.metrics.samples import Counted, counting, numbers, run
 

@@ -12,7 +12,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-__all__ = ["Asked", "Fake", "connection", "leak", "leaks", "problem", "serving", "setting", "status", "task", "worker"]
+__all__ = [
+    "Asked",
+    "Fake",
+    "Run",
+    "Works",
+    "connection",
+    "leak",
+    "leaks",
+    "problem",
+    "serving",
+    "setting",
+    "status",
+    "task",
+    "worker",
+]
+
+
+#: Runs a command line: exit code, lines on standard output, standard error.
+Run = Callable[..., tuple[int, list[str], str]]
+#: Runs a command line that must work; its lines.
+Works = Callable[..., list[str]]
 
 
 class Asked(NamedTuple):

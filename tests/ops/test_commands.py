@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sojourn.cli.main import COMMANDS, main
-from tests.ops.fake import Fake, connection, leak, leaks, problem, serving, setting, status, task, worker
-
-Run = Callable[..., tuple[int, list[str], str]]
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    monkeypatch.chdir(tmp_path)
-    with serving(tmp_path) as fake:
-        monkeypatch.setenv("SOJOURN_ADMIN_BIND", fake.place)
-        yield fake
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line: exit code, lines on standard output, standard error."""
-
-    def run(*arguments: str) -> tuple[int, list[str], str]:
-        code = main(arguments)
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err
-
-    return run
+from sojourn.cli.main import COMMANDS
+from tests.ops.fake import Fake, Run, connection, leak, leaks, problem, setting, status, task, worker
 
 
 def listed(name: str, *rows: dict[str, Any], **workers: str) -> dict[str, Any]:

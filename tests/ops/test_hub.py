@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sojourn.cli.main import main
-from tests.ops.fake import Fake, problem, serving
-
-Run = Callable[..., tuple[int, list[str], str]]
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    monkeypatch.chdir(tmp_path)
-    with serving(tmp_path) as fake:
-        monkeypatch.setenv("SOJOURN_ADMIN_BIND", fake.place)
-        yield fake
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, list[str], str]:
-        code = main(arguments)
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err
-
-    return run
+from tests.ops.fake import Fake, Run, problem
 
 
 def member(name: str = "m7", **more: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from sojourn.cli.main import main
 from sojourn.ops.profile import KINDS, Hot, hottest
-from tests.ops.fake import Fake, problem, serving
+from tests.ops.fake import Fake, problem
 
 OUTER, INNER = ["handle", "/srv/web.py", 10], ["work", "/srv/web.py", 20]
 CPU = {
@@ -22,14 +21,6 @@ CPU = {
     "default": 1,
     "comments": ["cost: 2 % while it ran"],
 }
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    monkeypatch.chdir(tmp_path)
-    with serving(tmp_path) as fake:
-        monkeypatch.setenv("SOJOURN_ADMIN_BIND", fake.place)
-        yield fake
 
 
 def test_functions_are_ordered_by_what_they_took_themselves() -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sojourn.cli.main import main
+from tests.ops.fake import Works
 from tests.server.processes import Serving
 from tests.server.workers.processes import Site, eventually
-
-Run = Callable[..., list[str]]
 
 APP = """
 import asyncio
@@ -59,19 +57,6 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving
         yield serving
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line that must work; its lines."""
-
-    def run(*arguments: str) -> list[str]:
-        code = main(arguments)
-        out, err = capsys.readouterr()
-        assert code == 0, err
-        return out.splitlines()
-
-    return run
-
-
 def document(lines: list[str]) -> Any:
     return json.loads("\n".join(lines))
 
@@ -82,28 +67,30 @@ def start(serving: Serving, kind: str) -> str:
     return client.getresponse().read().decode()
 
 
-def test_durable_tasks_are_seen_changed_counted_and_handed_over(serving: Serving, run: Run, tmp_path: Path) -> None:
+def test_durable_tasks_are_seen_changed_counted_and_handed_over(serving: Serving, works: Works, tmp_path: Path) -> None:
     runs, fails = start(serving, "export"), start(serving, "bad")
 
     def state(task: str) -> str:
-        return str(document(run("journal", "show", task, "--json"))["state"])
+        return str(document(works("journal", "show", task, "--json"))["state"])
 
     eventually(lambda: state(fails) == "failed")
-    shown = document(run("journal", "--json"))
+    shown = document(works("journal", "--json"))
     assert sorted(row["worker"] for row in shown["journals"]) == [1, 2]
     assert [each["id"] for row in shown["journals"] for each in row["runs"]] == [runs]
     assert shown["tasks"]["tasks"]["states"] == {"export": {"running": 1}, "bad": {"failed": 1}}
-    assert any(line.startswith(fails) and "no such page" in line for line in run("journal", "list", "--kind", "bad"))
-    assert any(f"task export {runs}" in line for line in run("tasks"))
-    assert run("journal", "retry", "--kind", "bad") == ["1 task to be tried again"]
+    assert any(line.startswith(fails) and "no such page" in line for line in works("journal", "list", "--kind", "bad"))
+    assert any(f"task export {runs}" in line for line in works("tasks"))
+    assert works("journal", "retry", "--kind", "bad") == ["1 task to be tried again"]
     eventually(lambda: state(fails) == "failed")
-    metrics = run("metrics", "sojourn_journal_tasks")
+    metrics = works("metrics", "sojourn_journal_tasks")
     assert 'sojourn_journal_tasks{kind="export",state="running"} 1.0' in metrics
     eventually(
-        lambda: 'sojourn_journal_runs_total{kind="bad",outcome="failed"} 2.0' in run("metrics", "sojourn_journal_runs")
+        lambda: (
+            'sojourn_journal_runs_total{kind="bad",outcome="failed"} 2.0' in works("metrics", "sojourn_journal_runs")
+        )
     )
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(timeout=30) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["counts"]["tasks"] == {"finished": 0, "handed_over": 1, "lost": 0}
-    assert document(run("journal", "show", runs, "--journal", "tasks.db", "--json"))["interruptions"] == 1
+    assert document(works("journal", "show", runs, "--journal", "tasks.db", "--json"))["interruptions"] == 1

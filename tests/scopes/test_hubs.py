@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 from contextvars import copy_context
 
-from sojourn.scopes.hubs import HUBS, Figures, HubInfo, Hubs, met
+from sojourn.scopes.hubs import HUBS, HubInfo, Hubs, met
+from sojourn.scopes.used import Figures
 
 
 class Hub:
@@ -34,10 +34,3 @@ def test_a_hub_is_known_to_the_server_in_whose_context_it_is_used() -> None:
 
 def test_without_a_server_nobody_is_told() -> None:
     assert copy_context().run(met, Hub()) is None
-
-
-def test_a_hub_that_nobody_keeps_is_not_kept_by_being_known() -> None:
-    hubs = Hubs()
-    hubs.join(Hub())
-    gc.collect()
-    assert list(hubs) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from contextvars import copy_context
 from typing import cast
 
@@ -32,13 +31,6 @@ def test_a_service_is_known_to_the_server_in_whose_context_it_is_used() -> None:
 
 def test_without_a_server_nobody_is_told() -> None:
     assert copy_context().run(met, service()) is None
-
-
-def test_a_service_that_nobody_keeps_is_not_kept_by_being_known() -> None:
-    journals = Journals(Bus())
-    journals.join(service())
-    gc.collect()
-    assert list(journals) == []
 
 
 def test_what_happens_is_told_to_who_observes_the_server() -> None:

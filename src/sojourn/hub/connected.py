@@ -17,6 +17,7 @@ from sojourn.hub.member import Member
 from sojourn.hub.peer import Peer, size_of
 from sojourn.hub.pulled import PulledMember
 from sojourn.hub.resume import Joined
+from sojourn.scopes.pausing import pause
 from sojourn.scopes.work import attend
 from sojourn.typing import Message
 from sojourn.wire import hub as wire
@@ -253,7 +254,7 @@ class Connected:
             if self._hub.limits.on_rate == "close":
                 node.end([self.member], 4029, "too many messages")
             else:
-                await node.pause(wait)
+                await pause(wait)
         return not self.member.over
 
     def _greet(self, joined: list[Joined]) -> None:

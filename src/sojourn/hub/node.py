@@ -28,7 +28,6 @@ from sojourn.hub.topic import Lost, Topic
 from sojourn.hub.topics import Topics
 from sojourn.hub.turn import Turn
 from sojourn.scopes.failures import WORK
-from sojourn.scopes.pausing import pause
 from sojourn.scopes.spawn import begin
 from sojourn.scopes.work import launch
 from sojourn.wire.hub.cursor import Cursor
@@ -103,10 +102,6 @@ class Node:
     def launch(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Make a task whose failure the caller looks at."""
         return self.context.copy().run(launch, coroutine, name, self.context.copy())
-
-    async def pause(self, seconds: float) -> None:
-        """Wait. Cancel: safe."""
-        await pause(seconds)
 
     def new_id(self) -> str:
         """An id for a member, unique over all nodes."""

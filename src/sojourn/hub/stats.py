@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, Literal
 
-from sojourn.scopes.hubs import Figures
+from sojourn.scopes.used import Figures, Key, Times
 
 __all__ = ["ROUND_TRIPS", "TRANSPORTS", "Outcome", "Stats", "Transport"]
 
@@ -23,6 +23,7 @@ _POLICIES: Final = ("disconnect", "drop_oldest", "drop_newest", "block")
 ROUND_TRIPS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 #: Close codes that are told apart; an application may choose any.
 _CODES: Final = 64
+_ROUND_TRIP: Final[Key] = ("hub_round_trip_seconds",)
 
 #: Slots that only grow, and the metric of each.
 _COUNTS: Final = {
@@ -165,17 +166,17 @@ class Stats:
             now: Monotonic seconds, as for ``engine_gone``.
         """
         away = self.away(now) or 0.0
-        counts = {(metric, ""): float(getattr(self, slot)) for slot, metric in _COUNTS.items()}
-        counts["hub_engine_away_seconds_total", ""] = self._away + away
+        counts: dict[Key, float] = {(metric,): float(getattr(self, slot)) for slot, metric in _COUNTS.items()}
+        counts["hub_engine_away_seconds_total",] = self._away + away
         counts.update(self._labelled())
-        levels = {(metric, ""): float(getattr(self, slot)) for slot, metric in _LEVELS.items()}
-        levels["hub_engine_away_for_seconds", ""] = away
-        levels["hub_buffered_high_bytes", ""] = float(self.buffered_high)
+        levels: dict[Key, float] = {(metric,): float(getattr(self, slot)) for slot, metric in _LEVELS.items()}
+        levels["hub_engine_away_for_seconds",] = away
+        levels["hub_buffered_high_bytes",] = float(self.buffered_high)
         self.buffered_high = self.buffered
         levels.update({("hub_members", transport): float(number) for transport, number in self.members.items()})
-        return Figures(counts, levels, tuple(self.round_trips), self.round_trip_sum)
+        return Figures(counts, levels, {_ROUND_TRIP: Times(tuple(self.round_trips), self.round_trip_sum)})
 
-    def _labelled(self) -> Iterator[tuple[tuple[str, str], float]]:
+    def _labelled(self) -> Iterator[tuple[Key, float]]:
         for policy, number in self.dropped.items():
             yield ("hub_dropped_total", policy), float(number)
         for outcome, number in self.resumes.items():

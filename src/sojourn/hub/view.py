@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from sojourn.hub.engine import Engine
 from sojourn.hub.stats import Stats
-from sojourn.scopes.hubs import ChannelInfo, Figures, HubInfo, MemberInfo
+from sojourn.scopes.hubs import ChannelInfo, HubInfo, MemberInfo
+from sojourn.scopes.used import Figures
 
 if TYPE_CHECKING:
     from sojourn.hub.member import Member

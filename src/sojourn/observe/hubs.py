@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 import msgspec
 
 from sojourn.asgi.site import Site
 from sojourn.errors import ErrandError
-from sojourn.observe.answers import Answers
-from sojourn.observe.metrics.families import PREFIX, TABLE, Join
+from sojourn.observe.answers import Answers, read
 from sojourn.observe.metrics.meter import Meter
-from sojourn.scopes.hubs import HUBS, Figures, HubInfo, Hubs, Key, Shown
+from sojourn.observe.sampling import Sampler
+from sojourn.scopes.hubs import HUBS, HubInfo, Hubs, Shown
 from sojourn.wire.websocket_frames import is_close_code
 
 __all__ = ["HubWatch"]
@@ -28,7 +27,6 @@ _SECOND: Final = 1.0
 _SHOWN: Final = 20
 #: An operator ended it, as with connections: do not come back.
 _KILLED: Final = 4503
-_ROUND_TRIP: Final = "hub_round_trip_seconds"
 
 
 class _Look(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,10 +63,7 @@ class HubWatch:
         self.answers: Answers = {"hub": self.look, "hub_disconnect": self.disconnect}
         self._ticker = site.ticker
         self._meter = meter
-        #: What was counted of each hub so far.
-        self._told: WeakKeyDictionary[Shown, Figures] = WeakKeyDictionary()
-        #: Gauges that were set: what no hub tells of any more is zero.
-        self._known: set[Key] = set()
+        self._sampler = Sampler()
         if meter is not None:
             self._call = self._ticker.call_together(_SECOND, self._each_second)
 
@@ -86,20 +81,7 @@ class HubWatch:
 
     def sample(self, meter: Meter) -> None:
         """Bring what all hubs count to the metrics."""
-        levels = dict.fromkeys(self._known, 0.0)
-        for hub in self.hubs:
-            figures, before = hub.figures(), self._told.get(hub, Figures({}, {}))
-            self._told[hub] = figures
-            for key, number in figures.counts.items():
-                if number > (told := before.counts.get(key, 0.0)):
-                    meter.count(key[0], number - told, **_labels(key))
-            for key, level in figures.levels.items():
-                known = levels.get(key, 0.0)
-                levels[key] = max(known, level) if TABLE[PREFIX + key[0]].join is Join.MAX else known + level
-            _add_round_trips(meter, figures, before)
-        self._known.update(levels)
-        for key, level in levels.items():
-            meter.gauge(key[0], level, **_labels(key))
+        self._sampler.sample(self.hubs, meter)
 
     async def look(self, arguments: Mapping[str, Any]) -> list[HubInfo]:
         """How the hubs stand.
@@ -112,7 +94,7 @@ class HubWatch:
 
         Cancel: safe.
         """
-        given = _read(_Look, arguments)
+        given = read(_Look, arguments)
         return [await hub.look(given.limit) for hub in self._named(given.name)]
 
     async def disconnect(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +110,7 @@ class HubWatch:
         Raises:
             ErrandError: Nobody is named, or the code can't be sent.
         """
-        given = _read(_Disconnect, arguments)
+        given = read(_Disconnect, arguments)
         if not given.user and not given.member:
             raise ErrandError(400, "bad_argument", "say who: user or member")
         code = _KILLED if given.code is None else given.code
@@ -138,26 +120,3 @@ class HubWatch:
 
     def _named(self, name: str) -> Sequence[Shown]:
         return sorted((hub for hub in self.hubs if name in ("", hub.name)), key=lambda hub: hub.name)
-
-
-def _labels(key: Key) -> dict[str, str]:
-    """The label of a series; its name is the table's."""
-    name, value = key
-    return {TABLE[PREFIX + name].labels[0]: value} if value else {}
-
-
-def _add_round_trips(meter: Meter, figures: Figures, before: Figures) -> None:
-    total = figures.round_trip_sum - before.round_trip_sum
-    old = before.round_trips or (0,) * len(figures.round_trips)
-    if figures.round_trips != old:
-        at, values = meter.place(_ROUND_TRIP), meter.values
-        for index, (now, then) in enumerate(zip(figures.round_trips, old, strict=True)):
-            values[at + index] += now - then
-        values[at + len(figures.round_trips)] += total
-
-
-def _read(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
-    try:
-        return msgspec.convert(dict(arguments), kind)
-    except msgspec.ValidationError as error:
-        raise ErrandError(400, "bad_argument", str(error)) from error

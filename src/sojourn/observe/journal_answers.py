@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from sojourn.errors import ErrandError, JournalUnavailable
-from sojourn.observe.answers import Answers
+from sojourn.observe.answers import Answers, read
 from sojourn.scopes.journals import Amounts, JournalInfo, Journals, Record, Shown, Wanted
 
 __all__ = ["JournalAnswers"]
@@ -91,7 +91,7 @@ class JournalAnswers:
 
         Cancel: safe.
         """
-        given = _read(_Look, arguments)
+        given = read(_Look, arguments)
         return [service.look(given.limit) for service in self._named(given.name)]
 
     async def amounts(self, arguments: Mapping[str, Any]) -> dict[str, Amounts]:
@@ -105,7 +105,7 @@ class JournalAnswers:
 
         Cancel: safe.
         """
-        given = _read(_Look, arguments)
+        given = read(_Look, arguments)
         return {service.name: await _asked(service.amounts()) for service in self._named(given.name)}
 
     async def list(self, arguments: Mapping[str, Any]) -> list[Record]:
@@ -119,7 +119,7 @@ class JournalAnswers:
 
         Cancel: safe.
         """
-        given = _read(_List, arguments)
+        given = read(_List, arguments)
         if given.limit < 1:
             raise ErrandError(400, "bad_argument", f"limit is at least 1, not {given.limit}")
         wanted = Wanted(given.state, given.kind, given.owner, given.before, given.limit)
@@ -140,7 +140,7 @@ class JournalAnswers:
 
         Cancel: safe.
         """
-        task = _read(_One, arguments).id
+        task = read(_One, arguments).id
         return await self._first(task, lambda service: service.show(task))
 
     async def change(self, arguments: Mapping[str, Any]) -> Record:
@@ -157,7 +157,7 @@ class JournalAnswers:
 
         Cancel: it may be done.
         """
-        given = _read(_One, arguments)
+        given = read(_One, arguments)
         record = await self._first(given.id, lambda service: _act(service, given.what, given.id))
         if not _is_done(given.what, record):
             states = " or ".join(_FROM[given.what])
@@ -180,7 +180,7 @@ class JournalAnswers:
 
         Cancel: some of it may be done.
         """
-        given = _read(_Many, arguments)
+        given = read(_Many, arguments)
         state = given.state or _FROM[given.what][0]
         if state not in _FROM[given.what] or not given.kind:
             states = " or ".join(_FROM[given.what])
@@ -221,10 +221,3 @@ async def _asked(answer: Awaitable[T]) -> T:
         return await answer
     except JournalUnavailable as error:
         raise ErrandError(503, "journal_away", str(error)) from error
-
-
-def _read(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
-    try:
-        return msgspec.convert(dict(arguments), kind)
-    except msgspec.ValidationError as error:
-        raise ErrandError(400, "bad_argument", str(error)) from error

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from sojourn.asgi.site import Site
 from sojourn.errors import JournalUnavailable
 from sojourn.observe.answers import Answers
 from sojourn.observe.journal_answers import JournalAnswers
-from sojourn.observe.metrics.families import PREFIX, TABLE, Join
 from sojourn.observe.metrics.meter import Meter
+from sojourn.observe.sampling import Sampler
 from sojourn.scopes.deadline import deadline
-from sojourn.scopes.journals import JOURNALS, Amounts, Figures, Journals, Key, Shown, Times
+from sojourn.scopes.journals import JOURNALS, Amounts, Journals
+from sojourn.scopes.used import Key
 
 __all__ = ["JournalWatch"]
 
@@ -49,10 +49,8 @@ class JournalWatch:
         self._site = site
         self._ticker = site.ticker
         self._meter = meter
-        #: What was counted of each service so far.
-        self._told: WeakKeyDictionary[Shown, Figures] = WeakKeyDictionary()
-        #: Gauges that were set: what no service tells of any more is zero. Those of the journals apart.
-        self._known: set[Key] = set()
+        self._sampler = Sampler()
+        #: Gauges of what is in the journals.
         self._there: set[Key] = set()
         self._asked = -_OLD
         self._asking: asyncio.Task[None] | None = None
@@ -78,21 +76,7 @@ class JournalWatch:
 
     def sample(self, meter: Meter) -> None:
         """Bring what all services count to the metrics."""
-        levels = dict.fromkeys(self._known, 0.0)
-        for service in self.journals:
-            figures, before = service.figures(), self._told.get(service, Figures({}, {}))
-            self._told[service] = figures
-            for key, number in figures.counts.items():
-                if number > (told := before.counts.get(key, 0.0)):
-                    meter.values[meter.place(*key)] += number - told
-            for key, level in figures.levels.items():
-                known = levels.get(key, 0.0)
-                levels[key] = max(known, level) if TABLE[PREFIX + key[0]].join is Join.MAX else known + level
-            for key, times in figures.times.items():
-                _add_times(meter, key, times, before.times.get(key))
-        self._known.update(levels)
-        for key, level in levels.items():
-            meter.values[meter.place(*key)] = level
+        self._sampler.sample(self.journals, meter)
 
     # -- what there is in the journals
 
@@ -148,13 +132,3 @@ def _levels(amounts: Amounts) -> Iterable[tuple[Key, float]]:
         for state, number in states.items():
             yield ("journal_tasks", kind, state), float(number)
         yield ("journal_due_oldest_seconds", kind), amounts.oldest.get(kind, 0.0)
-
-
-def _add_times(meter: Meter, key: Key, now: Times, before: Times | None) -> None:
-    if before is not None and now.buckets == before.buckets:
-        return
-    old = (0,) * len(now.buckets) if before is None else before.buckets
-    at, values = meter.place(*key), meter.values
-    for index, (number, then) in enumerate(zip(now.buckets, old, strict=True)):
-        values[at + index] += number - then
-    values[at + len(now.buckets)] += now.total - (0.0 if before is None else before.total)

@@ -6,32 +6,13 @@ Sojourn's around it that does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Final, NamedTuple, Protocol
-from weakref import WeakSet
 
-__all__ = ["HUBS", "ChannelInfo", "Figures", "HubInfo", "Hubs", "Key", "MemberInfo", "Shown", "met"]
+from sojourn.scopes.used import Figures, Used
 
-#: Name of a metric without its prefix, and the value of its label; "" when it has none.
-Key = tuple[str, str]
-
-
-class Figures(NamedTuple):
-    """What a hub has done so far, and what it has now. The names are those of metrics.
-
-    Attributes:
-        counts: What only grows.
-        levels: What goes up and down.
-        round_trips: Pings that were answered, by their time: one number for each bucket of the histogram, and one for
-            those above.
-        round_trip_sum: Seconds that all of them took.
-    """
-
-    counts: Mapping[Key, float]
-    levels: Mapping[Key, float]
-    round_trips: Sequence[int] = ()
-    round_trip_sum: float = 0.0
+__all__ = ["HUBS", "ChannelInfo", "HubInfo", "Hubs", "MemberInfo", "Shown", "met"]
 
 
 class ChannelInfo(NamedTuple):
@@ -137,27 +118,10 @@ class Shown(Protocol):
         """
 
 
-class Hubs:
-    """The hubs that were used by what a server runs. It keeps none of them alive."""
+class Hubs(Used[Shown]):
+    """The hubs that were used by what a server runs."""
 
-    __slots__ = ("_all",)
-
-    def __init__(self) -> None:
-        self._all: WeakSet[Shown] = WeakSet()
-
-    def join(self, hub: Shown) -> None:
-        """A hub is used. Calling it again does nothing."""
-        self._all.add(hub)
-
-    def leave(self, hub: Shown) -> None:
-        """A hub has ended."""
-        self._all.discard(hub)
-
-    def __iter__(self) -> Iterator[Shown]:
-        return iter(list(self._all))
-
-    def __len__(self) -> int:
-        return len(self._all)
+    __slots__ = ()
 
 
 #: The hubs of the server that runs the present context; None when no server does.

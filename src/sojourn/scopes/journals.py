@@ -7,58 +7,26 @@ server of Sojourn's around it that does nothing. What they have to tell goes to 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, Protocol
-from weakref import WeakSet
 
 from sojourn.bus import Bus
 from sojourn.events import Event
+from sojourn.scopes.used import Figures, Used
 
 __all__ = [
     "JOURNALS",
     "Amounts",
-    "Figures",
     "JournalInfo",
     "Journals",
-    "Key",
     "Moment",
     "Record",
     "RunInfo",
     "Shown",
-    "Times",
     "Wanted",
     "met",
 ]
-
-#: Name of a metric without its prefix, and a value for each of its labels.
-Key = tuple[str, ...]
-
-
-class Times(NamedTuple):
-    """Durations, as a histogram has them.
-
-    Attributes:
-        buckets: How many there were in each bucket, and one number for those above.
-        total: Seconds of all of them.
-    """
-
-    buckets: Sequence[int]
-    total: float
-
-
-class Figures(NamedTuple):
-    """What a service has done so far, and what it has now. The names are those of metrics.
-
-    Attributes:
-        counts: What only grows.
-        levels: What goes up and down.
-        times: Durations.
-    """
-
-    counts: Mapping[Key, float]
-    levels: Mapping[Key, float]
-    times: Mapping[Key, Times] = {}
 
 
 class Amounts(NamedTuple):
@@ -263,26 +231,18 @@ class Shown(Protocol):
         """End one that has not ended. None: there is none."""
 
 
-class Journals:
-    """The services that were used by what a server runs. It keeps none of them alive.
+class Journals(Used[Shown]):
+    """The services that were used by what a server runs.
 
     Args:
         bus: Where they tell what has happened.
     """
 
-    __slots__ = ("_all", "_bus")
+    __slots__ = ("_bus",)
 
     def __init__(self, bus: Bus) -> None:
-        self._all: WeakSet[Shown] = WeakSet()
+        super().__init__()
         self._bus = bus
-
-    def join(self, service: Shown) -> None:
-        """A service is used. Calling it again does nothing."""
-        self._all.add(service)
-
-    def leave(self, service: Shown) -> None:
-        """A service has ended."""
-        self._all.discard(service)
 
     def wants(self, kind: type[Event]) -> bool:
         """Whether anybody wants to hear of such events; who has none of them to make need not."""
@@ -291,12 +251,6 @@ class Journals:
     def tell(self, event: Event) -> None:
         """Something has happened. Observers are called in the context of who tells."""
         self._bus.emit(event)
-
-    def __iter__(self) -> Iterator[Shown]:
-        return iter(list(self._all))
-
-    def __len__(self) -> int:
-        return len(self._all)
 
 
 #: The services of the server that runs the present context; None when no server does.

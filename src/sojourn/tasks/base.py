@@ -17,7 +17,6 @@ from sojourn.scopes.budget import BUDGETS
 from sojourn.scopes.failures import WORK, tell_failure, tell_own_failure
 from sojourn.scopes.journals import JOURNALS
 from sojourn.scopes.offload import OFFLOAD
-from sojourn.scopes.pausing import pause
 from sojourn.scopes.work import launch
 
 __all__ = ["Base"]
@@ -97,10 +96,6 @@ class Base:
             raise asyncio.CancelledError from error
         if not isinstance(error, JournalUnavailable | DeadlineExceeded):
             self.fail(error)
-
-    async def pause(self, seconds: float) -> None:
-        """Wait. Cancel: safe."""
-        await pause(seconds)
 
     async def stop(self) -> None:
         """End what runs. Cancel: it is cancelled all the same."""

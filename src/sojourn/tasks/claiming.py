@@ -9,6 +9,7 @@ from typing import Final
 
 from sojourn.clock import NEVER
 from sojourn.policy.retry import Backoff
+from sojourn.scopes.pausing import pause
 from sojourn.tasks.base import Base
 from sojourn.tasks.journal import Claimed, Journal, Want
 from sojourn.tasks.kinds import Kind
@@ -99,7 +100,7 @@ class Claiming:
                 self._base.odd(error)
                 self._answered(error)
                 self._stats.call_failed("claim")
-                await self._base.pause(_BACKOFF.delay(tries, random.uniform(0.5, 1.0)))
+                await pause(_BACKOFF.delay(tries, random.uniform(0.5, 1.0)))
                 # What was given up meanwhile goes back as an interruption, before it is found as a lost lease.
                 await self._running.until_settled(_SETTLED)
                 continue
@@ -127,9 +128,9 @@ class Claiming:
                 if self._running.room.stocked or not self._running.wants():
                     await self._waked(NEVER)
                 else:
-                    await self._base.pause(0.0)
+                    await pause(0.0)
             else:
-                await self._base.pause(_TURN)
+                await pause(_TURN)
             return
         poll = (_DEAF if self.deaf else _POLL) * random.uniform(0.8, 1.2)
         await self._waked(poll if claimed.after is None else min(poll, claimed.after))

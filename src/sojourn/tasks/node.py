@@ -20,6 +20,7 @@ from sojourn.clock import Clock, SystemClock
 from sojourn.errors import JournalUnavailable
 from sojourn.scopes.failures import tell_own_failure
 from sojourn.scopes.journals import Journals
+from sojourn.scopes.pausing import pause
 from sojourn.tasks.base import Base
 from sojourn.tasks.batch import Batch
 from sojourn.tasks.claiming import Claiming
@@ -245,7 +246,7 @@ class Node:
                 self.base.odd(error)
                 self._answered(error)
             self.away()
-            await self.base.pause(_TURN * random.uniform(0.1, 0.2))
+            await pause(_TURN * random.uniform(0.1, 0.2))
 
     async def _keeping(self) -> None:
         sweep = self.base.now() + _SWEEP * random.random()
@@ -256,12 +257,12 @@ class Node:
                 if self.base.now() >= sweep:
                     sweep = self.base.now() + _SWEEP * random.uniform(0.5, 1.5)
                     while await self._journal.sweep(_PAGE) >= _PAGE:
-                        await self.base.pause(0.05)
+                        await pause(0.05)
             except JournalUnavailable as error:
                 self._answered(error)
             except Exception as error:  # noqa: BLE001 - told; what else is to be kept goes on
                 tell_own_failure(error, "durable tasks")
-            await self.base.pause(_TURN * random.uniform(0.8, 1.2))
+            await pause(_TURN * random.uniform(0.8, 1.2))
 
     def _look(self, before: float) -> None:
         """How late does the event loop come? Requests come first."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from sojourn.policy.retry import Backoff
 from sojourn.scopes.deadline import deadline
+from sojourn.scopes.pausing import pause
 from sojourn.tasks.base import Base
 from sojourn.tasks.journal import Journal
 from sojourn.tasks.lease import BEAT, FENCE, beat_at, fenced, patience
@@ -59,10 +60,10 @@ class Renewing:
         while True:
             if self._tries:
                 again = third * _BACKOFF.delay(self._tries, random.uniform(0.5, 1.0))
-                await self._base.pause(min(again, self._until_fence()))
+                await pause(min(again, self._until_fence()))
                 self._fence()
             else:
-                await self._base.pause(min(third / 4, _LOOK))
+                await pause(min(third / 4, _LOOK))
             self._running.give_back_late()
             due = beat_at((run.renewed for run in self._running.runs.values()), self._lease)
             if due is not None and due - third / 4 <= self._base.now():

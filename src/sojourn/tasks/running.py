@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from sojourn.errors import JournalUnavailable
+from sojourn.scopes.pausing import pause
 from sojourn.scopes.work import LADDER
 from sojourn.tasks.base import Base
 from sojourn.tasks.batch import Batch
 from sojourn.tasks.journal import Journal, Want
 from sojourn.tasks.kinds import Kinds
-from sojourn.tasks.record import ENDED, Claim, NewTask, Outcome, Progress, Settlement
+from sojourn.tasks.record import ENDED, Claim, Outcome, Progress, Settlement
 from sojourn.tasks.room import Room
 from sojourn.tasks.runner import Cause, Reauthorise, Run, Then, perform
 from sojourn.tasks.settings import Settings
@@ -188,7 +191,8 @@ class Running:
         if settlement.outcome not in ENDED:
             return settlement
         try:
-            return _with(settlement, self._then(run, settlement))
+            then = tuple(self._then(run, settlement))
+            return msgspec.structs.replace(settlement, then=then) if then else settlement
         except Exception as error:  # noqa: BLE001 - told; its end is written down all the same
             self._base.fail(error)
             return settlement
@@ -326,7 +330,7 @@ class Running:
         """Wait until no end waits to be written down, or for so long. Cancel: safe."""
         ends = self._base.now() + seconds
         while self._base.now() < ends and any(run.outcome is not None for run in self.runs.values()):
-            await self._base.pause(_TURN)
+            await pause(_TURN)
 
     async def until_quiet(self, seconds: float) -> None:
         """Wait until nothing is held and nothing is coming, or for so long. Cancel: safe."""
@@ -347,17 +351,3 @@ class Running:
 
 def _settlement(run: Run, outcome: Outcome) -> Settlement:
     return Settlement(id=run.claim.id, epoch=run.claim.epoch, outcome=outcome)
-
-
-def _with(settlement: Settlement, then: Iterable[NewTask]) -> Settlement:
-    tasks: Any = tuple(then)
-    if not tasks:
-        return settlement
-    return Settlement(
-        id=settlement.id,
-        epoch=settlement.epoch,
-        outcome=settlement.outcome,
-        result=settlement.result,
-        error=settlement.error,
-        then=tasks,
-    )

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 from sojourn.clock import Clock, SystemClock
-from sojourn.scopes.journals import Figures, Key, Times
+from sojourn.scopes.used import Figures, Key, Times
 from sojourn.tasks.record import Outcome
 
 __all__ = ["RUN", "WAITED", "OfKind", "Stats"]

@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol, get_args
 import msgspec
 
 from sojourn.clock import Clock, SystemClock
-from sojourn.scopes.journals import Amounts, Figures, JournalInfo, Key, Moment, Record, RunInfo, Wanted
+from sojourn.scopes.journals import Amounts, JournalInfo, Moment, Record, RunInfo, Wanted
+from sojourn.scopes.used import Figures, Key
 from sojourn.scopes.work import LADDER
 from sojourn.tasks.journal import Journal, Query
 from sojourn.tasks.record import Event, State, Task

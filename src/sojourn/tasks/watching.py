@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from sojourn.errors import JournalUnavailable
+from sojourn.scopes.pausing import pause
 from sojourn.tasks.base import Base
 from sojourn.tasks.journal import Journal
 from sojourn.tasks.record import ENDED, Event, Reading, Task
@@ -82,7 +83,7 @@ class Watchers:
                         reading = await self._read(id, after)
                     except JournalUnavailable as error:
                         self._check()
-                        await self._base.pause(error.retry_after)
+                        await pause(error.retry_after)
                         continue
                     if reading is None:
                         return
@@ -101,7 +102,7 @@ class Watchers:
                     await asyncio.wait((waiter,), timeout=_POLL)
                 finally:
                     self._forget(id, waiter)
-                await self._base.pause(_PACE)
+                await pause(_PACE)
 
     async def ended(self, id: str, seconds: float | None) -> Task | None:
         """A task when it has ended, or after so many seconds as it is then; None when there is none.
@@ -130,7 +131,7 @@ class Watchers:
                 finally:
                     self._forget(id, waiter)
                 if paced:  # it says much; the first change is mostly the end
-                    await self._base.pause(_PACE if left is None else min(_PACE, max(0.0, left)))
+                    await pause(_PACE if left is None else min(_PACE, max(0.0, left)))
                 paced = True
 
     def _check(self) -> None:
