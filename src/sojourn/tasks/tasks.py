@@ -26,6 +26,7 @@ from sojourn.scopes.budget import budget
 from sojourn.scopes.journals import Journals, met
 from sojourn.tasks.access import Access, Authorizer
 from sojourn.tasks.app import TasksApp
+from sojourn.tasks.cancelling import cancel
 from sojourn.tasks.definition import Definition
 from sojourn.tasks.journal import Journal
 from sojourn.tasks.kinds import Kind, Kinds, decoded
@@ -38,7 +39,7 @@ from sojourn.tasks.periodic import Periodic, Plan, schedule_of
 from sojourn.tasks.record import ENDED, Event, NewTask, Settlement, Task
 from sojourn.tasks.runner import Reauthorise, Run
 from sojourn.tasks.settings import Settings
-from sojourn.tasks.spec import Problem, Spec
+from sojourn.tasks.spec import Problem
 from sojourn.tasks.started import Started
 from sojourn.tasks.stats import Stats
 from sojourn.tasks.view import View
@@ -54,7 +55,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: What errors and ``deadlines.budgets`` call a submission, and seconds for one without a word of that.
 BUDGET: Final = "tasks"
 SECONDS: Final = 2.0
-_read_spec: Final = msgspec.json.Decoder(Spec).decode
 _wall: Final = SystemClock.wall
 
 
@@ -218,7 +218,6 @@ class Tasks:
             node.schedules = self._look
             concurrency = self.settings.concurrency if self.settings.work else 0
             self._view = View(self.name, self.journal, self.stats, kinds=self.kinds.names, concurrency=concurrency)
-            self._view.end = self._cancel
             self._view.node = node
             self._met = met(self._view)
             node.observed(self._met)
@@ -447,24 +446,9 @@ class Tasks:
         Cancel: safe; it may be done.
         """
         node = await self._begun()
-        task = _found(await self._cancel(id), id)
+        task = _found(await cancel(self.journal, id), id)
         if task.cancelling:
             node.cancelled(id)
-        return task
-
-    async def _cancel(self, id: str) -> Task | None:
-        """End a task, and tell who wanted to know: one that waited has no run whose end would do it."""
-        if self.webhooks is None:
-            return await self.journal.cancel(id)
-        before = await self.journal.get(id)
-        if before is None or before.state in ENDED:  # that was told then
-            return before
-        task = await self.journal.cancel(id)
-        if task is not None and task.state == "cancelled":
-            url = _read_spec(task.spec).callback
-            if url:
-                told = self.webhooks.delivery(id, task.kind, task.state, b"", b"", url, run=f"c{task.epoch}")
-                await self.journal.submit([told])
         return task
 
     async def retry(self, id: str) -> Task:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, get_args
 
 import msgspec
@@ -13,6 +13,7 @@ from sojourn.clock import Clock, SystemClock
 from sojourn.scopes.journals import Amounts, JournalInfo, Moment, Record, RunInfo, Wanted
 from sojourn.scopes.used import Figures, Key
 from sojourn.scopes.work import LADDER
+from sojourn.tasks.cancelling import cancel
 from sojourn.tasks.journal import Journal, Query
 from sojourn.tasks.record import Event, State, Task
 from sojourn.tasks.runner import Run
@@ -53,7 +54,6 @@ class View:
 
     Attributes:
         node: Its part of this process; None until it has begun.
-        end: Cancels a task.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class View:
         self._kinds = kinds
         self._concurrency = concurrency
         self._now = (clock or SystemClock()).monotonic
-        self.end: Callable[[str], Awaitable[Task | None]] = journal.cancel
 
     def figures(self) -> Figures:
         """What it has done and has. Asks nobody."""
@@ -149,7 +148,7 @@ class View:
 
     async def cancel(self, task: str) -> Record | None:
         """End one that has not ended. Raises ``JournalUnavailable``. Cancel: may be done."""
-        found = await self.end(task)
+        found = await cancel(self._journal, task)
         return None if found is None else _record(self.name, found)
 
     def _held(self) -> Collection[Run]:

@@ -19,6 +19,7 @@ from sojourn.policy.egress import Egress, Target
 from sojourn.policy.retry import Backoff, retry_after_of
 from sojourn.scopes.budget import budget
 from sojourn.scopes.offload import offload
+from sojourn.tasks.cancelling import LOOK, look_again
 from sojourn.tasks.record import NewTask
 from sojourn.tasks.spec import Problem, Spec
 from sojourn.wire.webhook import headers_of, key_of, refusal
@@ -40,6 +41,7 @@ _LARGEST: Final = 64 * 1024
 _BACKOFF: Final = Backoff(10.0, 3600.0)
 _GONE: Final = 410
 _encode: Final = msgspec.json.Encoder().encode
+_read_spec: Final = msgspec.json.Decoder(Spec).decode
 _wall: Final = SystemClock.wall
 
 
@@ -106,6 +108,7 @@ class Webhooks:
             final=(WebhookRefused,),
         )
         define(self.deliver)
+        tasks.define(name=LOOK)(self.look)
 
     def check(self, url: str) -> None:
         """Whether a URL may be called, as far as it can be told without asking where it leads.
@@ -132,7 +135,7 @@ class Webhooks:
             url: Who is told.
             run: Which end of the task it is: told again, it is the same delivery. "" makes another one each time.
         """
-        message = f"{task_id}.{run}" if run else secrets.token_urlsafe(16)
+        message = _message(task_id, run) if run else secrets.token_urlsafe(16)
         data: dict[str, Any] = {"id": task_id, "kind": kind, "state": state}
         if self._tasks is not None:
             data["location"] = self._tasks.location(task_id)
@@ -151,6 +154,30 @@ class Webhooks:
         )
         payload = _encode({"message": message, "url": url, "body": body.decode()})
         return NewTask(id=message, kind=WEBHOOK, payload=payload, spec=_encode(spec))
+
+    async def look(self, task: str, name: str, times: int) -> None:
+        """See whether a task that was to end was cancelled, and have its receiver told; a task of its own kind.
+
+        Args:
+            task: The task.
+            name: What the looks of one cancellation have in common.
+            times: How many there were before.
+
+        Cancel: safe; it is told once, however often it is looked at.
+        """
+        assert self._tasks is not None  # who does this
+        journal = self._tasks.journal
+        found = await journal.get(task)
+        if found is None or found.state in ("completed", "failed"):
+            return
+        if found.state != "cancelled":
+            await look_again(journal, found, name, times)
+            return
+        url, run = _read_spec(found.spec).callback, str(found.epoch)
+        before = await journal.get(_message(task, run))
+        if before is not None and before.created < found.ended:  # that was an end before somebody had it tried again
+            run += f".{found.ended:.6f}"
+        await journal.submit([self.delivery(task, found.kind, found.state, b"", b"", url, run)])
 
     async def deliver(self, message: str, url: str, body: str) -> dict[str, int]:
         """Send one; a task of the kind ``sojourn.webhook``.
@@ -277,6 +304,11 @@ def verify_webhook(
     if why is not None:
         raise AuthenticationError("webhook_invalid", why)
     return msgspec.json.decode(body)
+
+
+def _message(task: str, run: str) -> str:
+    """What the delivery of an end is called, wherever it is written down."""
+    return f"{task}.{run}"
 
 
 def _text(value: str | bytes) -> str:
