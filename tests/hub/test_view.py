@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from sojourn.bus import Bus
+from sojourn.errors import EngineUnavailable
+from sojourn.events import StoreAway, StoreBack
 from sojourn.hub.engine import Publish
 from sojourn.hub.forms import PLAIN_MESSAGES
 from sojourn.hub.identity import Identity
@@ -17,6 +20,7 @@ from sojourn.hub.pulled import PulledMember
 from sojourn.hub.rules import Channel, History, Outbox
 from sojourn.hub.stats import Stats
 from sojourn.hub.view import View
+from sojourn.scopes.hubs import Hubs
 
 RULE = Channel("chat:{room}", outbox=Outbox(max_messages=10))
 
@@ -67,6 +71,28 @@ def test_a_hub_that_has_not_begun_has_nothing_and_ends_nobody() -> None:
     assert (info.name, info.engine, info.away, info.channels, info.largest) == ("shop", "memory", None, 0, [])
     assert view.figures().levels["hub_channels",] == 0.0
     assert view.disconnect_here("ada", "", 4503) == 0
+
+
+def test_an_engine_that_goes_and_comes_back_is_told_once_each_with_the_reason_and_the_time() -> None:
+    async def act(scene: Scene) -> None:
+        bus, heard, node = Bus(), [], scene.node
+        for kind in (StoreAway, StoreBack):
+            bus.observe(kind, heard.append)
+        scene.view.hubs, node.engine_is = Hubs(bus), scene.view.engine_is
+        await scene.member("ada", "chat:1")
+        node.away(None)  # as an engine says when it was reached the first time
+        node.now = lambda: 100.0
+        node.away(EngineUnavailable("no route to host"))
+        node.away(OSError("still none"))
+        node.now = lambda: 103.5
+        node.away(None)
+        node.away(None)
+        assert heard == [
+            StoreAway("hub", "shop", "memory", "no route to host", 1),
+            StoreBack("hub", "shop", "memory", 3.5),
+        ]
+
+    play(act)
 
 
 def test_channels_are_shown_with_their_members_the_largest_first() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import copy_context
 
+from sojourn.bus import Bus
 from sojourn.scopes.hubs import HUBS, HubInfo, Hubs, met
 from sojourn.scopes.used import Figures
 
@@ -22,7 +23,7 @@ class Hub:
 
 
 def test_a_hub_is_known_to_the_server_in_whose_context_it_is_used() -> None:
-    hubs, hub, context = Hubs(), Hub(), copy_context()
+    hubs, hub, context = Hubs(Bus()), Hub(), copy_context()
     context.run(HUBS.set, hubs)
     assert context.run(met, hub) is hubs
     assert context.run(met, hub) is hubs

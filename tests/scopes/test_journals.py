@@ -6,7 +6,6 @@ from contextvars import copy_context
 from typing import cast
 
 from sojourn.bus import Bus
-from sojourn.events import JournalBack, TaskBegan
 from sojourn.scopes.journals import JOURNALS, Journals, Shown, met
 
 
@@ -31,14 +30,3 @@ def test_a_service_is_known_to_the_server_in_whose_context_it_is_used() -> None:
 
 def test_without_a_server_nobody_is_told() -> None:
     assert copy_context().run(met, service()) is None
-
-
-def test_what_happens_is_told_to_who_observes_the_server() -> None:
-    bus, heard = Bus(), []
-    journals = Journals(bus)
-    assert not journals.wants(JournalBack)
-    bus.observe(JournalBack, heard.append)
-    assert journals.wants(JournalBack)
-    assert not journals.wants(TaskBegan)
-    journals.tell(JournalBack("tasks", "sqlite", 2.0))
-    assert heard == [JournalBack("tasks", "sqlite", 2.0)]

@@ -392,6 +392,7 @@ def test_without_the_store_who_brings_an_id_gets_503_and_who_does_not_is_served(
             answer = await client.get("/")
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
             assert answer.json()["reason"] == "sessions_unavailable"
+            assert "it is away" not in answer.text, "that is for who runs the server"
         async with browser(Sessions(endpoint(dict), store)) as client:
             assert (await client.get("/")).status_code == 200
 

@@ -14,7 +14,7 @@ import pytest
 from sojourn.bus import Bus
 from sojourn.clock import ManualClock
 from sojourn.errors import JournalUnavailable
-from sojourn.events import JournalAway, JournalBack, TaskBegan, TaskEnded, TaskHandedOver, TaskLost
+from sojourn.events import StoreAway, StoreBack, TaskBegan, TaskEnded, TaskHandedOver, TaskLost
 from sojourn.scopes.journals import JOURNALS, Journals, Shown, Wanted
 from sojourn.tasks.current import current_task
 from sojourn.tasks.kinds import Kind
@@ -27,7 +27,7 @@ from sojourn.tasks.telling import Teller
 from sojourn.tasks.view import View
 from tests.tasks.stand_ins import MemoryJournal, Store, in_a_loop, service, until
 
-EVENTS = (TaskBegan, TaskEnded, TaskHandedOver, TaskLost, JournalAway, JournalBack)
+EVENTS = (TaskBegan, TaskEnded, TaskHandedOver, TaskLost, StoreAway, StoreBack)
 
 
 class Watched:
@@ -271,12 +271,11 @@ def test_a_teller_tells_all_that_is_known() -> None:
     teller.away(JournalUnavailable("no route to host"), 7)
     teller.back(2.0)
     trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
-    away = "the journal of tasks can't be used: no route to host"
     assert heard == [
         TaskBegan("export", "t1", 3, 2, 2, 0.5, trace, "n"),
         TaskEnded("export", "t1", "retry", 2, 1.0, "OSError: full", 3, 4.0, "the stack"),
         TaskLost("export", "t1", "fenced", 1.5, 3),
         TaskHandedOver("export", "t1", 1.5, 3),
-        JournalAway("tasks", "memory", away, 7),
-        JournalBack("tasks", "memory", 2.0),
+        StoreAway("tasks", "tasks", "memory", "no route to host", 7),
+        StoreBack("tasks", "tasks", "memory", 2.0),
     ]

@@ -9,9 +9,10 @@ from sojourn.events.connections import AcceptPaused, AcceptResumed, ConnectionEn
 from sojourn.events.diagnosis import LeakFound, LeaseOverdue, LeaseReturned, LoopStalled
 from sojourn.events.drain import DrainCounted, DrainCut, DrainParticipantEnded, DrainPhaseChanged, DrainReported
 from sojourn.events.guards import CircuitChanged, PressureChanged
-from sojourn.events.journal import JournalAway, JournalBack, TaskBegan, TaskEnded, TaskHandedOver, TaskLost
+from sojourn.events.journal import TaskBegan, TaskEnded, TaskHandedOver, TaskLost
 from sojourn.events.requests import ApplicationFailed, CallerDeadline, DeadlineMissed, RequestEnded, RequestLimited
 from sojourn.events.server import ConfigChanged, LifespanFailed, RegistrationFailed, ServerStarted, ServerStopped
+from sojourn.events.stores import StoreAway, StoreBack
 from sojourn.events.tasks import TaskFailed, TaskSurvived
 from sojourn.events.websockets import WebSocketOpened
 from sojourn.events.workers import RestartFailed, WorkerEnded, WorkerHung, WorkerReady, WorkerRetired, WorkerStarted
@@ -33,8 +34,6 @@ __all__ = [
     "DrainPhaseChanged",
     "DrainReported",
     "Event",
-    "JournalAway",
-    "JournalBack",
     "LeakFound",
     "LeaseOverdue",
     "LeaseReturned",
@@ -47,6 +46,8 @@ __all__ = [
     "RestartFailed",
     "ServerStarted",
     "ServerStopped",
+    "StoreAway",
+    "StoreBack",
     "TaskBegan",
     "TaskEnded",
     "TaskFailed",
@@ -76,8 +77,6 @@ Event = (
     | TaskEnded
     | TaskHandedOver
     | TaskLost
-    | JournalAway
-    | JournalBack
     | ApplicationFailed
     | LoopStalled
     | PressureChanged
@@ -96,6 +95,8 @@ Event = (
     | LifespanFailed
     | ServerStarted
     | ServerStopped
+    | StoreAway
+    | StoreBack
     | WorkerStarted
     | WorkerReady
     | WorkerRetired

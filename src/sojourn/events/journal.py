@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["JournalAway", "JournalBack", "TaskBegan", "TaskEnded", "TaskHandedOver", "TaskLost"]
+__all__ = ["TaskBegan", "TaskEnded", "TaskHandedOver", "TaskLost"]
 
 
 class TaskBegan(NamedTuple):
@@ -91,33 +91,3 @@ class TaskLost(NamedTuple):
     why: str
     seconds: float
     epoch: int = 0
-
-
-class JournalAway(NamedTuple):
-    """The journal of durable tasks can't be reached. Serving goes on.
-
-    Attributes:
-        service: Name of the service.
-        engine: ``sqlite``, ``postgres``, ``redis``.
-        problem: What went wrong.
-        held: How many tasks it holds here: they run on while their leases last.
-    """
-
-    service: str
-    engine: str
-    problem: str
-    held: int
-
-
-class JournalBack(NamedTuple):
-    """The journal answers again.
-
-    Attributes:
-        service: Name of the service.
-        engine: ``sqlite``, ``postgres``, ``redis``.
-        seconds: For how long it did not.
-    """
-
-    service: str
-    engine: str
-    seconds: float

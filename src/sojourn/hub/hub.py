@@ -27,7 +27,7 @@ from sojourn.hub.topic import Topic
 from sojourn.hub.view import View
 from sojourn.scopes.deadline import deadline
 from sojourn.scopes.failures import tell_own_failure
-from sojourn.scopes.hubs import Hubs, met
+from sojourn.scopes.hubs import met
 from sojourn.wire.deflate import DeflateSettings
 from sojourn.wire.hub.cursor import Cursor
 from sojourn.wire.websocket_frames import is_close_code
@@ -101,7 +101,6 @@ class Hub:
         self._publisher: Publisher | None = None
         self._node: Node | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._met: Hubs | None = None
         self._ended = False
 
     # What the application says
@@ -155,8 +154,8 @@ class Hub:
 
         Cancel: safe.
         """
-        if self._met is None:
-            self._met = met(self._view)
+        if self._view.hubs is None:
+            self._view.hubs = met(self._view)
         node = self._node
         while node is None:
             if self._ended:
@@ -178,6 +177,7 @@ class Hub:
         try:
             node.backlog.unicast = self._outbox
             node.joins.snapshot = self._snapshot
+            node.engine_is = self._view.engine_is
             await self.engine.start(node)
             self._node = self._view.node = node
             self._reception = Reception(node, self.door, self.ping, self.limits, self.drain)
@@ -205,8 +205,8 @@ class Hub:
         reception.quiet.stop()
         await self.engine.aclose()
         self._node = self._view.node = self._publisher = self._reception = None
-        if self._met is not None:
-            self._met.leave(self._view)
+        if self._view.hubs is not None:
+            self._view.hubs.leave(self._view)
 
     # Members
 

@@ -89,7 +89,7 @@ class Node:
         self.presences = Presences(engine, self.begin, self._push_presence, stats, self.context)
         self.backlog = Backlog(self.loop, self.context, self.now, stats)
         #: Called when the engine is away, and with None when it is back.
-        self.engine_is: Callable[[Exception | None], None] = lambda error: None
+        self.engine_is: Callable[[Exception | None, float | None], None] = lambda error, lasted: None
         #: Called with a member that is about to be closed because the server stops, its close code and the reason.
         self.bye: Callable[[Member, int, str], None] = lambda member, code, reason: None
         #: Called with a member that has left.
@@ -266,13 +266,14 @@ class Node:
     def away(self, error: Exception | None) -> None:
         """The engine can't be reached, or can again."""
         now = self.now()
+        lasted = self.stats.away(now)
         if error is None:
             self.stats.engine_back(now)
             self.presences.back()
             self.outage.back()
         else:
             self.stats.engine_gone(now)
-        self.engine_is(error)
+        self.engine_is(error, lasted)
 
     # What members are told
 

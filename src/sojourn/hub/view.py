@@ -5,9 +5,11 @@ from __future__ import annotations
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
+from sojourn.errors import EngineUnavailable
+from sojourn.events import StoreAway, StoreBack
 from sojourn.hub.engine import Engine
 from sojourn.hub.stats import Stats
-from sojourn.scopes.hubs import ChannelInfo, HubInfo, MemberInfo
+from sojourn.scopes.hubs import ChannelInfo, HubInfo, Hubs, MemberInfo
 from sojourn.scopes.used import Figures
 
 if TYPE_CHECKING:
@@ -28,13 +30,34 @@ class View:
 
     Attributes:
         node: Its part of this process; None until it has begun.
+        hubs: Those of its server; None where it has none that wants to know.
     """
 
     def __init__(self, name: str, engine: Engine, stats: Stats) -> None:
         self.name = name
         self.node: Node | None = None
+        self.hubs: Hubs | None = None
         self._engine = engine
         self._stats = stats
+
+    def engine_is(self, error: Exception | None, lasted: float | None) -> None:
+        """The engine can't be reached, or can again.
+
+        Args:
+            error: Why not; None when it can.
+            lasted: Seconds since it could not; None when it could.
+        """
+        if self.hubs is None or (error is None) == (lasted is None):
+            return
+        if lasted is not None:
+            self.hubs.tell(StoreBack("hub", self.name, self._kind, lasted))
+        elif error is not None:
+            problem = error.detail if isinstance(error, EngineUnavailable) else f"{type(error).__name__}: {error}"
+            self.hubs.tell(StoreAway("hub", self.name, self._kind, problem, self._stats.total))
+
+    @property
+    def _kind(self) -> str:
+        return type(self._engine).__name__.removesuffix("Engine").lower()
 
     def figures(self) -> Figures:
         """What it has done and has."""
@@ -57,7 +80,7 @@ class View:
         now = 0.0 if node is None else node.now()
         return HubInfo(
             name=self.name,
-            engine=type(self._engine).__name__.removesuffix("Engine").lower(),
+            engine=self._kind,
             away=stats.away(now),
             lag=stats.engine_lag,
             members={str(transport): number for transport, number in stats.members.items()},

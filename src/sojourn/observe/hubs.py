@@ -58,7 +58,7 @@ class HubWatch:
     """
 
     def __init__(self, site: Site, meter: Meter | None) -> None:
-        self.hubs = Hubs()
+        self.hubs = Hubs(site.runtime.bus)
         site.runtime.context.run(HUBS.set, self.hubs)
         self.answers: Answers = {"hub": self.look, "hub_disconnect": self.disconnect}
         self._ticker = site.ticker

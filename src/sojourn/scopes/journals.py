@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, Protocol
 
-from sojourn.bus import Bus
-from sojourn.events import Event
 from sojourn.scopes.used import Figures, Used
 
 __all__ = [
@@ -232,25 +230,9 @@ class Shown(Protocol):
 
 
 class Journals(Used[Shown]):
-    """The services that were used by what a server runs.
+    """The services that were used by what a server runs."""
 
-    Args:
-        bus: Where they tell what has happened.
-    """
-
-    __slots__ = ("_bus",)
-
-    def __init__(self, bus: Bus) -> None:
-        super().__init__()
-        self._bus = bus
-
-    def wants(self, kind: type[Event]) -> bool:
-        """Whether anybody wants to hear of such events; who has none of them to make need not."""
-        return self._bus.wants(kind)
-
-    def tell(self, event: Event) -> None:
-        """Something has happened. Observers are called in the context of who tells."""
-        self._bus.emit(event)
+    __slots__ = ()
 
 
 #: The services of the server that runs the present context; None when no server does.

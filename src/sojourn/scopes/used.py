@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 from weakref import WeakSet
 
+from sojourn.bus import Bus
+from sojourn.events import Event
+
 __all__ = ["Figures", "Key", "Times", "Used"]
 
 T = TypeVar("T")
@@ -44,12 +47,17 @@ class Figures(NamedTuple):
 
 
 class Used(Generic[T]):
-    """Those of one sort that are used. It keeps none of them alive."""
+    """Those of one sort that are used. It keeps none of them alive.
 
-    __slots__ = ("_all",)
+    Args:
+        bus: Where they tell what has happened.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_all", "_bus")
+
+    def __init__(self, bus: Bus) -> None:
         self._all: WeakSet[T] = WeakSet()
+        self._bus = bus
 
     def join(self, one: T) -> None:
         """One is used. Calling it again does nothing."""
@@ -58,6 +66,14 @@ class Used(Generic[T]):
     def leave(self, one: T) -> None:
         """One has ended."""
         self._all.discard(one)
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether anybody wants to hear of such events; who has none of them to make need not."""
+        return self._bus.wants(kind)
+
+    def tell(self, event: Event) -> None:
+        """Something has happened. Observers are called in the context of who tells."""
+        self._bus.emit(event)
 
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._all))

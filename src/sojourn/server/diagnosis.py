@@ -20,6 +20,8 @@ from sojourn.observe.profiles.profilers import Profilers
 from sojourn.observe.stalls.stalls import Stalls
 from sojourn.observe.tasks.census import Tasks
 from sojourn.observe.traces import open_traces
+from sojourn.scopes.sessions import SESSIONS
+from sojourn.scopes.used import Used
 
 __all__ = ["Diagnosis"]
 
@@ -66,6 +68,7 @@ class Diagnosis:
         guards = Guards(site.runtime.bus)
         site.runtime.context.run(GUARDS.set, guards)
         self.gauges.append(guards.report)
+        site.runtime.context.run(SESSIONS.set, Used(site.runtime.bus))
         tasks = Tasks(site)
         self._add(tasks)
         self._add(Profilers(site, self.stalls, tasks.profiles))

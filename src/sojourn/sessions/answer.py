@@ -78,8 +78,8 @@ class Refusal(NamedTuple):
 
     @classmethod
     def of(cls, error: SessionStoreUnavailable) -> Refusal:
-        """The answer when the store is away."""
-        return cls(503, "sessions_unavailable", str(error), error.retry_after)
+        """The answer when the store is away. What is wrong with it is nothing for clients: events and the log tell."""
+        return cls(503, "sessions_unavailable", "sessions can't be looked up at present; try again", error.retry_after)
 
 
 async def refuse(scope: Scope, receive: Receive | None, send: Send, refusal: Refusal) -> None:

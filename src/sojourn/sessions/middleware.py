@@ -20,6 +20,7 @@ from sojourn.sessions.session import Session
 from sojourn.sessions.store import SessionStore
 from sojourn.sessions.stored import Revocation, Stored
 from sojourn.sessions.user import identity
+from sojourn.sessions.watched import Watched
 from sojourn.typing import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Sessions"]
@@ -83,7 +84,7 @@ class Sessions:
         if on_failure not in ("closed", "open"):
             raise ValueError(f"on_failure is open or closed, not {on_failure!r}")
         self.app = app
-        self.store = store_of(store) if isinstance(store, str) else store
+        self.store: SessionStore = Watched(store_of(store) if isinstance(store, str) else store)
         self.lost = 0
         self._cookie = (cookie or SessionCookie()).checked()
         self._life = Lifetime(idle, absolute, size)

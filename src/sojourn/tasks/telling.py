@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from sojourn.events import JournalAway, JournalBack, TaskBegan, TaskEnded, TaskHandedOver, TaskLost
+from sojourn.errors import JournalUnavailable
+from sojourn.events import StoreAway, StoreBack, TaskBegan, TaskEnded, TaskHandedOver, TaskLost
 from sojourn.scopes.journals import Journals
 from sojourn.tasks.record import Settlement
 from sojourn.tasks.runner import Run
@@ -79,9 +80,10 @@ class Teller:
     def away(self, error: BaseException, held: int) -> None:
         """The journal can't be reached any more."""
         if self._journals is not None:
-            self._journals.tell(JournalAway(self._service, self._engine, str(error), held))
+            detail = error.detail if isinstance(error, JournalUnavailable) else f"{type(error).__name__}: {error}"
+            self._journals.tell(StoreAway("tasks", self._service, self._engine, detail, held))
 
     def back(self, seconds: float) -> None:
         """It answers again."""
         if self._journals is not None:
-            self._journals.tell(JournalBack(self._service, self._engine, seconds))
+            self._journals.tell(StoreBack("tasks", self._service, self._engine, seconds))

@@ -1,18 +1,18 @@
-"""What the log says of durable tasks and their journal."""
+"""What the log says of durable tasks."""
 
 from __future__ import annotations
 
 import logging
 from typing import Final, NamedTuple
 
-from sojourn.events import JournalAway, JournalBack, TaskEnded, TaskHandedOver, TaskLost
+from sojourn.events import TaskEnded, TaskHandedOver, TaskLost
 from sojourn.observe.log.text import message
 
 __all__ = ["DURABLE", "Durable", "Said", "said"]
 
-Durable = TaskEnded | TaskHandedOver | TaskLost | JournalAway | JournalBack
+Durable = TaskEnded | TaskHandedOver | TaskLost
 #: Those that are told of.
-DURABLE: Final[tuple[type[Durable], ...]] = (TaskEnded, TaskHandedOver, TaskLost, JournalAway, JournalBack)
+DURABLE: Final[tuple[type[Durable], ...]] = (TaskEnded, TaskHandedOver, TaskLost)
 
 _WHY: Final = {
     "lease": "its lease went to another node",
@@ -43,14 +43,8 @@ def said(event: Durable) -> Said:
     if isinstance(event, TaskHandedOver):
         text = f"{_task(event)} was interrupted after {event.seconds:.1f} s and handed over"
         return Said(logging.INFO, event.kind, text)
-    if isinstance(event, TaskLost):
-        text = f"{_task(event)} was lost after {event.seconds:.1f} s: {_WHY.get(event.why, event.why)}"
-        return Said(logging.WARNING, (event.kind, event.why), text)
-    of = f"the journal of {message(event.service)} ({event.engine})"
-    if isinstance(event, JournalAway):
-        held = f"; {event.held} tasks are held here" if event.held else ""
-        return Said(logging.ERROR, None, f"{of} can't be reached, serving goes on: {message(event.problem)}{held}")
-    return Said(logging.INFO, None, f"{of} answers again after {event.seconds:.1f} s")
+    text = f"{_task(event)} was lost after {event.seconds:.1f} s: {_WHY.get(event.why, event.why)}"
+    return Said(logging.WARNING, (event.kind, event.why), text)
 
 
 def _ended(event: TaskEnded) -> Said:

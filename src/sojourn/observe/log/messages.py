@@ -37,6 +37,8 @@ from sojourn.events import (
     RestartFailed,
     ServerStarted,
     ServerStopped,
+    StoreAway,
+    StoreBack,
     TaskEnded,
     TaskFailed,
     TaskHandedOver,
@@ -48,6 +50,7 @@ from sojourn.events import (
     WorkerRetired,
     WorkerStarted,
 )
+from sojourn.observe.log import stores
 from sojourn.observe.log.allowance import Allowance
 from sojourn.observe.log.durable import DURABLE, Durable, said
 from sojourn.observe.log.text import message
@@ -122,6 +125,8 @@ class Messages:
             bus.observe(WorkerHung, self._worker_hung),
             bus.observe(RestartFailed, self._restart_failed),
             bus.observe(RegistrationFailed, self._registration_failed),
+            bus.observe(StoreAway, self._store_away),
+            bus.observe(StoreBack, self._store_back),
             *(bus.observe(kind, self._durable) for kind in DURABLE),
         ]
 
@@ -207,6 +212,12 @@ class Messages:
         whom = message(event.owner) or "nobody known"
         text = f"what {whom} held of {message(event.pool)} was given back after {event.seconds:.1f} s"
         self._tell_some(logging.INFO, event.pool, event, text)
+
+    def _store_away(self, event: StoreAway) -> None:
+        self._tell(logging.ERROR, event, "%s", stores.away(event))
+
+    def _store_back(self, event: StoreBack) -> None:
+        self._tell(logging.INFO, event, "%s", stores.back(event))
 
     def _durable(self, event: Durable) -> None:
         if isinstance(event, TaskEnded) and event.state == "completed" and not self._logger.isEnabledFor(logging.DEBUG):
