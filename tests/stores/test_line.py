@@ -56,6 +56,27 @@ def test_a_script_is_sent_whole_once_and_again_to_a_redis_that_forgot_it(
     play(main())
 
 
+def test_what_was_sent_before_is_sent_at_once_where_there_is_a_connection(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        client: Any = Redis.from_url(redis_server.url)
+        line = Line(client, 1.0)
+        assert line.at_once(ECHO, b"k", b"1") is None
+        assert await line.run(ECHO, b"k", b"2") == b"2"
+        assert line.at_once(ADD, b"k", b"3") is None
+        answers = [line.at_once(ECHO, b"k", b"%d" % number) for number in range(3)]
+        assert [await each for each in answers if each is not None] == [b"0", b"1", b"2"]
+        await client.script_flush()
+        answer = line.at_once(ECHO, b"k", b"4")
+        assert answer is not None
+        with pytest.raises(unknown_script()):
+            await answer
+        line.drop()
+        assert line.at_once(ECHO, b"k", b"5") is None
+        await client.aclose()
+
+    play(main())
+
+
 def test_many_share_a_connection_and_who_gives_up_disturbs_nobody(redis_server: RedisServer) -> None:
     async def main() -> None:
         client: Any = Redis.from_url(redis_server.url)

@@ -63,6 +63,17 @@ class Line:
         self._hashes[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest().encode()
         return answer
 
+    def at_once(self, script: str, key: bytes, *values: bytes) -> asyncio.Future[Any] | None:
+        """Send a script that Redis had before, on the connection that is there; None where there is none.
+
+        Returns:
+            Its answer, or one of ``failures``; who waits for it bounds that.
+        """
+        now, sha = self._now, self._hashes.get(script)
+        if sha is None or now is None or not now.usable:
+            return None
+        return now.ask(command(b"EVALSHA", sha, b"1", key, *values))
+
     async def _connected(self) -> _Connection:
         async with self._lock:  # those who come meanwhile use the same
             if self._now is None or not self._now.usable:

@@ -12,7 +12,7 @@ import msgspec
 from sojourn.errors import ConfigError, DeadlineExceeded, JournalUnavailable
 from sojourn.scopes.budget import budget
 from sojourn.stores.line import Line
-from sojourn.stores.redis import Scripts, connected, failures, forbidden, read_only
+from sojourn.stores.redis import Scripts, connected, failures, forbidden, read_only, unknown_script
 from sojourn.tasks.journal import Beat, Claimed, Counts, Listener, Query, Want
 from sojourn.tasks.record import Progress, Reading, Settlement, Submitted, Task
 from sojourn.tasks.redis import claims, looks, quick, records, steps
@@ -142,7 +142,7 @@ class RedisJournal:
         """See Journal."""
         if len(tasks) == 1 and not self._replicas and quick.is_plain(tasks[0]):
             task = tasks[0]
-            if await self._bounded(quick.SUBMIT, *quick.values(task)):
+            if await self._quick(quick.SUBMIT, *quick.values(task)):
                 return [Submitted(task.id, True, task.fingerprint, "pending")]
         return records.submitted(await self._change(steps.SUBMIT, [records.new(task) for task in tasks]))
 
@@ -232,6 +232,25 @@ class RedisJournal:
         except failures() as error:
             raise JournalUnavailable(f"{type(error).__name__}: {error}") from error
 
+    async def _quick(self, script: str, *values: bytes) -> Any:
+        """As ``_bounded``; a timer in place of a deadline where that is enough: that costs a tenth of the call."""
+        heard, seconds = self._line.heard, budget(BUDGET, default=SECONDS).seconds
+        answer = self._line.at_once(script, *self._keys, *values)
+        if answer is None:
+            return await self._bounded(script, *values)
+        timer = asyncio.get_running_loop().call_later(seconds, _too_late, answer)
+        try:
+            return await answer
+        except TimeoutError as error:
+            self._line.doubt(heard)
+            raise JournalUnavailable(f"Redis has not answered in {seconds:g} s") from error
+        except (unknown_script(), read_only()):
+            return await self._bounded(script, *values)
+        except failures() as error:
+            raise JournalUnavailable(f"{type(error).__name__}: {error}") from error
+        finally:
+            timer.cancel()
+
     async def _ask(self, script: str, values: Sequence[bytes], replicas: int) -> Any:
         key, prefix = self._keys
         try:
@@ -249,3 +268,8 @@ class RedisJournal:
         if there < replicas:
             raise JournalUnavailable(f"{there} replicas have it, and {replicas} should")
         return answer
+
+
+def _too_late(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
