@@ -12,6 +12,7 @@ import pytest
 from sojourn.errors import AuthenticationError
 from sojourn.hub.identity import Caller, Identity
 from sojourn.hub.rules import HubLimits
+from sojourn.scopes.pausing import pause
 from tests.hub.addresses import Host, closed, cut_in_opening, hosts, hub_of, refused
 
 host = hosts()
@@ -34,7 +35,7 @@ def guarded(**settings: Any) -> Any:
         if name == "old":
             raise AuthenticationError("token_expired", "the token is over")
         if name == "slow":
-            await hub.node.pause(5)
+            await pause(5)
         return Identity(name, time.time() + float(seconds) if seconds else None)
 
     return hub

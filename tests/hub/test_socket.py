@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket
 from sojourn.errors import AccessDenied
 from sojourn.hub.hub import Hub
 from sojourn.hub.rules import HubLimits
+from sojourn.scopes.pausing import pause
 from tests.hub.addresses import Host, Talk, closed, hosts, hub_of, until
 
 host = hosts()
@@ -327,7 +328,7 @@ def test_nothing_is_left_of_a_client_that_leaves_while_it_joins(host: Host) -> N
 
     @hub.authorize("secret:{room}")
     async def slow(asker: Any, room: str) -> bool:
-        await hub.node.pause(0.05)
+        await pause(0.05)
         return True
 
     with host.at(hub) as address:

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from sojourn.hub.hub import Hub
+from sojourn.scopes.pausing import pause
 from sojourn.testing.raw import RawHttp
 from tests.hub.addresses import Host, hosts, hub_of, until
 
@@ -124,7 +125,7 @@ def test_nothing_is_left_of_streams_whose_clients_leave_at_any_time(host: Host) 
 
     @hub.authorize("secret:{room}")
     async def slow(asker: Any, room: str) -> bool:
-        await hub.node.pause(0.02)
+        await pause(0.02)
         return True
 
     async def leave(url: str, query: str, seconds: float) -> None:

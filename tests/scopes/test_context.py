@@ -560,3 +560,23 @@ async def answer(send: Any, text: str) -> None:
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": 200, "headers": [length]})
     await send({"type": "http.response.body", "body": body})
+
+
+@given(st.text(), st.text(min_size=1), st.text(), st.text(min_size=1))
+def test_two_of_different_tenants_are_never_kept_under_one_name(tenant: str, one: str, other: str, two: str) -> None:
+    first, second = SecurityContext(one, tenant=tenant), SecurityContext(two, tenant=other or None)
+    assert (first.qualified == second.qualified) == ((tenant, one) == (other, two))
+
+
+@pytest.mark.parametrize(
+    ("tenant", "principal", "name"),
+    [
+        (None, "alice", "alice"),
+        ("", "alice", "alice"),
+        ("acme", "alice", "@acme/alice"),
+        ("a/b%", "c/d", "@a%2Fb%25/c/d"),
+        (None, "@acme/alice", "@/acme/alice"),
+    ],
+)
+def test_a_principal_is_kept_under_a_name_that_has_its_tenant(tenant: str | None, principal: str, name: str) -> None:
+    assert SecurityContext(principal, tenant=tenant).qualified == name

@@ -34,7 +34,7 @@ async def test_a_task_acts_for_who_started_it_and_no_secret_is_written_down() ->
         await tasks.result(started.id, 2.0)
         (task,) = store.tasks.values()
         assert (seen[0].principal, seen[0].roles, seen[0].tenant) == ("alice", frozenset({"editor"}), "acme")
-        assert task.owner == "alice"
+        assert task.owner == "@acme/alice"
         assert b"secret" not in task.spec
 
 

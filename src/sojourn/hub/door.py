@@ -105,7 +105,7 @@ class Door:
         call = self._hub.authenticator
         if call is None:
             acting = current_security()
-            return ANONYMOUS if acting is None else Identity(acting.principal, acting.expires_at)
+            return ANONYMOUS if acting is None else Identity(acting.qualified, acting.expires_at)
         try:
             async with deadline(self._limits.auth_within, "hub.authenticate"):
                 identity = await call(caller)

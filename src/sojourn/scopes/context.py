@@ -97,6 +97,17 @@ class SecurityContext:
         known = (self.principal, self.roles, self.tenant, self.authn, self.expires_at, self.policy_version)
         return SecurityContext, known
 
+    @property
+    def qualified(self) -> str:
+        """The principal as ``alice``, of a tenant as ``@acme/alice``: under this name is kept what is somebody's.
+
+        No two of different tenants have the same: a tenant has ``/`` and ``%`` as ``%2F`` and ``%25``, and a principal
+        that begins with ``@`` and has no tenant begins with ``@/`` in place of that.
+        """
+        if not self.tenant:
+            return f"@/{self.principal[1:]}" if self.principal.startswith("@") else self.principal
+        return f"@{self.tenant.replace('%', '%25').replace('/', '%2F')}/{self.principal}"
+
     def has_role(self, role: str) -> bool:
         """Whether it may act as this."""
         return role in self.roles

@@ -5,26 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
-from sojourn.scopes.context import entered, security
 from sojourn.tasks.record import Task
 
-__all__ = ["INTERNAL", "Access", "Action", "Authorizer", "acting"]
+__all__ = ["INTERNAL", "Access", "Action", "Authorizer"]
 
 Action = Literal["start", "read", "cancel", "retry"]
-#: Asked with the action, the task and who asks ("" for nobody); says whether it may be.
+#: Asked with the action, the task and who asks, as in ``Task.owner`` ("" for nobody); says whether it may be.
 Authorizer = Callable[[Action, Task, str], Awaitable[bool]]
 
 #: Kinds of the library's own begin so. Nobody sees them over HTTP.
 INTERNAL: Final = "sojourn."
-
-
-def acting() -> str:
-    """The principal who acts here; "" for nobody.
-
-    Raises:
-        SecurityContextError: It has expired: deny.
-    """
-    return security().principal if entered() is not None else ""
 
 
 class Access:

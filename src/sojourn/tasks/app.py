@@ -21,11 +21,12 @@ from sojourn.errors import (
 from sojourn.routing.request import Connection, Request
 from sojourn.routing.response import Response
 from sojourn.routing.websocket import WebSocket
-from sojourn.tasks.access import INTERNAL, Action, acting
+from sojourn.tasks.access import INTERNAL, Action
 from sojourn.tasks.asked import idempotency_key, number, place, preferred_wait, waits
 from sojourn.tasks.documents import document, etag
 from sojourn.tasks.following import ended_within
 from sojourn.tasks.journal import Query
+from sojourn.tasks.origin import owner_here
 from sojourn.tasks.record import ENDED, State, Task
 from sojourn.tasks.refusals import No
 from sojourn.tasks.streaming import Stream, end_id
@@ -134,7 +135,7 @@ class TasksApp:
         own = self._service.path.rstrip("/")
         if own and _is_below(path, own):  # mounted by something that knows no root_path
             path, base = path[len(own) :], base + own
-        return _Asked(request, quote(base), tuple(part for part in path.split("/") if part), acting())
+        return _Asked(request, quote(base), tuple(part for part in path.split("/") if part), owner_here())
 
     async def _start(self, asked: _Asked, kind: str, receive: Receive) -> Response:
         request, service = asked.request, self._service

@@ -13,13 +13,13 @@ __all__ = ["actor", "owner_here", "trace"]
 
 
 def owner_here() -> str:
-    """The principal who acts here; "" for nobody.
+    """Who acts here, by :attr:`SecurityContext.qualified`; "" for nobody.
 
     Raises:
         SecurityContextError: One whose time is over.
     """
     context = _who()
-    return "" if context is None else context.principal
+    return "" if context is None else context.qualified
 
 
 def actor() -> Actor | None:

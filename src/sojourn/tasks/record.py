@@ -44,7 +44,7 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
         kind: What is to be done; only nodes that know it claim it.
         payload: The arguments: a JSON object, by name.
         spec: What the node that runs it has to know: a JSON object, of which the journal knows nothing (`tasks/spec`).
-        owner: Principal who started it; "" for nobody.
+        owner: Who started it, by :attr:`SecurityContext.qualified`; "" for nobody.
         key: Idempotency key; unique for its owner while the record is there. "" for none.
         fingerprint: Of kind and payload: with the same key, another one is a conflict.
         priority: Higher ones are claimed first; of one priority, what was due first.

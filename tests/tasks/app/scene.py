@@ -105,12 +105,13 @@ def service(folder: str, gate: asyncio.Event, **options: Any) -> Tasks:
 
 
 def acting(app: Any) -> Any:
-    """Lets whom the header ``x-user`` names act."""
+    """Lets whom the header ``x-user`` names act, such as ``ada``, or ``ada of acme``."""
 
     async def layer(scope: Any, receive: Any, send: Any) -> None:
         user = dict(scope.get("headers", ())).get(b"x-user", b"").decode("latin-1")
         if user:
-            with acting_as(SecurityContext(user)):
+            name, _, tenant = user.partition(" of ")
+            with acting_as(SecurityContext(name, tenant=tenant or None)):
                 await app(scope, receive, send)
         else:
             await app(scope, receive, send)

@@ -168,6 +168,25 @@ async def test_a_task_is_its_owners_and_nobody_else_is_told_of_it() -> None:
 
 
 @in_a_loop
+async def test_who_has_the_same_name_in_another_tenant_is_somebody_else() -> None:
+    async with (
+        played() as scene,
+        scene.client("ada of acme") as ours,
+        scene.client("ada of rival") as theirs,
+        scene.client("ada") as nobodys,
+    ):
+        keyed = {"json": {"width": 1}, "headers": {"idempotency-key": "k"}}
+        found = [(await client.post("/_tasks/area?wait=5", **keyed)).json() for client in (ours, theirs, nobodys)]
+        assert len({each["id"] for each in found}) == 3, "a key is one person's"
+        assert (await ours.get(found[0]["location"])).status_code == 200
+        for other in (theirs, nobodys):
+            assert (await other.get(found[0]["location"])).status_code == 404
+            assert (await other.delete(found[0]["location"])).status_code == 404
+            assert found[0]["id"] not in (await other.get("/_tasks/")).text
+        assert found[0]["id"] in (await ours.get("/_tasks/")).text
+
+
+@in_a_loop
 async def test_an_authorizer_says_who_may_do_what() -> None:
     asked: list[tuple[str, str, str]] = []
     async with played() as scene, scene.client("ada") as ada, scene.client("bob") as bob:
