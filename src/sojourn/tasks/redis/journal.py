@@ -26,6 +26,7 @@ __all__ = ["RedisJournal"]
 _COMMANDS: Final = 16
 #: Records that one script looks at for a list.
 _STEPS: Final = 500
+_DAY: Final = 86_400.0
 
 _LETTERS: Final = {state: letter for letter, state in STATES.items()}
 _beats: Final = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
@@ -238,7 +239,7 @@ class RedisJournal:
         answer = self._line.at_once(script, *self._keys, *values)
         if answer is None:
             return await self._bounded(script, *values)
-        timer = asyncio.get_running_loop().call_later(seconds, _too_late, answer)
+        timer = asyncio.get_running_loop().call_later(min(seconds, _DAY), _too_late, answer)
         try:
             return await answer
         except TimeoutError as error:
@@ -273,3 +274,4 @@ class RedisJournal:
 def _too_late(answer: asyncio.Future[Any]) -> None:
     if not answer.done():
         answer.set_exception(TimeoutError())
+        answer.exception()  # who waits may have been cancelled just now

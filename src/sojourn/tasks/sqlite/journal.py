@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sojourn.clock import Clock, SystemClock
-from sojourn.errors import ConfigError, DeadlineExceeded, JournalUnavailable
+from sojourn.errors import ConfigError, JournalUnavailable
 from sojourn.scopes.budget import budget
 from sojourn.tasks.journal import Beat, Claimed, Counts, Listener, Query, Want
 from sojourn.tasks.record import NewTask, Progress, Reading, Settlement, Submitted, Task
@@ -26,6 +26,7 @@ T = TypeVar("T")
 #: What errors and ``deadlines.budgets`` call it, and seconds for one call without a word of that.
 BUDGET: Final = "tasks"
 SECONDS: Final = 5.0
+_DAY: Final = 86_400.0
 #: Calls that may wait for each thread.
 _QUEUE: Final = 10_000
 _now: Final = SystemClock.monotonic
@@ -219,10 +220,12 @@ class SqliteJournal:
         return result
 
     async def _answer(self, call: Call) -> Any:
+        # A timer in place of a deadline: while that is entered, the thread waits for the interpreter.
+        seconds = budget(BUDGET, default=SECONDS).seconds
+        timer = call.future.get_loop().call_later(min(seconds, _DAY), call.give_up)
         try:
-            async with budget(BUDGET, default=SECONDS):
-                return await call.future
-        except DeadlineExceeded as error:
-            if error.deadline != BUDGET:
-                raise
-            raise JournalUnavailable(f"{self.path}: it has not answered in {error.seconds:g} s") from error
+            return await call.future
+        except TimeoutError as error:
+            raise JournalUnavailable(f"{self.path}: it has not answered in {seconds:g} s") from error
+        finally:
+            timer.cancel()

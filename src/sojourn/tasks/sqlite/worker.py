@@ -50,6 +50,12 @@ class Call:
         self.result: Any = None
         self.error: BaseException | None = None
 
+    def give_up(self) -> None:
+        """In the event loop: it takes too long. It is not done, unless it has begun."""
+        if not self.future.done():
+            self.future.set_exception(TimeoutError())
+            self.future.exception()  # who waits may have been cancelled just now
+
     def answer(self) -> None:
         """In the event loop: tell who waits, if anybody still does."""
         if self.future.done():
@@ -108,7 +114,7 @@ class Worker:
             else:
                 going = False
             # Nobody waits for it any more, and it has not begun: it was not done.
-            calls = [each for each in calls if not each.future.cancelled()]
+            calls = [each for each in calls if not each.future.done()]
             if calls:
                 self._perform(calls)
                 self._deliver(calls)
