@@ -6,6 +6,7 @@ import asyncio
 import threading
 import types
 from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.clock import NEVER, ManualClock
+from sojourn.clock import NEVER, ManualClock, SystemClock
 from sojourn.net.ticker import TICK, Ticker
 
 on_both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -167,7 +168,7 @@ class Loop:
         self.clock = clock
         self.timers: list[tuple[float, Callable[[], None], Any]] = []
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> Any:
+    def call_later(self, delay: float, callback: Callable[[], None], *, context: Context | None = None) -> Any:
         timer = (self.clock.monotonic() + delay, callback, self)
         self.timers.append(timer)
         handle = types.SimpleNamespace(cancel=lambda: timer in self.timers and self.timers.remove(timer))
@@ -234,6 +235,26 @@ def test_a_stall_while_the_ticker_dozes_is_no_served_time() -> None:
             assert ticker.now == before
         loop.ring()
         assert ticker.now == before
+
+
+@on_both_loops
+def test_who_wakes_a_dozing_ticker_lends_it_nothing_of_its_own(run: Run) -> None:
+    whose = ContextVar("whose", default="nobody's")
+
+    async def main() -> None:
+        ticks: list[str] = []
+        ticker = Ticker(SystemClock(), tick=0.01)
+        whose.set("the server's")
+        ticker.start(asyncio.get_running_loop(), lambda now: ticks.append(whose.get()), lambda until: until)
+        await asyncio.sleep(0.03)
+        assert type(ticker) is not Ticker, "it dozes"
+        copy_context().run(lambda: (whose.set("a request's"), ticker.now))
+        await asyncio.sleep(0.03)
+        ticker.stop()
+        assert len(ticks) > 1
+        assert set(ticks) == {"the server's"}
+
+    run(main())
 
 
 def test_another_thread_reads_the_time_without_waking_the_ticker() -> None:

@@ -9,8 +9,9 @@ import pickle
 import re
 import socket
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
@@ -517,3 +518,30 @@ def test_what_was_missed_a_little_early_can_not_be_entered_again(run: Callable[[
             pass  # a short one of its own is a deadline like any other
 
     run(main())
+
+
+def test_what_has_set_a_deadline_is_kept_by_nobody_when_it_has_left(run: Callable[[Awaitable[Any]], Any]) -> None:
+    class Thing:
+        """Something of a request."""
+
+    held = ContextVar[Thing]("held")
+
+    async def main() -> None:
+        async def request(thing: Thing) -> None:
+            held.set(thing)
+            async with deadline(60.0):
+                await asyncio.sleep(0)
+
+        thing = Thing()
+        found = weakref.ref(thing)
+        await asyncio.create_task(request(thing))
+        del thing
+        await asyncio.sleep(0)
+        assert len(alarms()) == 0
+        assert found() is None
+
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()

@@ -15,6 +15,7 @@ import heapq
 import threading
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from email.utils import formatdate
 from math import ceil
 from typing import Any, Final
@@ -61,6 +62,7 @@ class Ticker:
     __slots__ = (
         "_ahead",
         "_calls",
+        "_context",
         "_date_second",
         "_handle",
         "_last",
@@ -103,6 +105,8 @@ class Ticker:
         self._stalled = stalled
         self._loop: AbstractEventLoop | None = None
         self._handle: TimerHandle | None = None
+        #: In which it ticks: that of who has started it, and never that of who has woken it.
+        self._context: Context | None = None
         #: What runs and is to be watched closely, such as requests: while there is any, the ticker does not doze.
         self.held = 0
         self._set_date()
@@ -129,7 +133,8 @@ class Ticker:
         self._turn = turn
         self._ahead = ahead
         self._thread = threading.get_ident()
-        self._handle = loop.call_later(self._tick, self._ring)
+        self._context = copy_context()
+        self._handle = loop.call_later(self._tick, self._ring, context=self._context)
 
     def stop(self) -> None:
         """Tick no more. Calls that are due later are forgotten."""
@@ -205,7 +210,7 @@ class Ticker:
             # Re-armed even if a callback raised: without the next tick no wait would have a deadline any more.
             if self._loop is not None and self._handle is not None:
                 self._planned = wait = self._quiet()
-                self._handle = self._loop.call_later(wait, self._ring)
+                self._handle = self._loop.call_later(wait, self._ring, context=self._context)
                 if wait > self._tick:
                     self.__class__ = _Dozing
 
@@ -254,6 +259,6 @@ class _Dozing(Ticker):
         _NOW.__set__(self, _NOW.__get__(self) + elapsed)
         self._planned = self._tick
         self._handle.cancel()
-        self._handle = self._loop.call_later(self._tick, self._ring)
+        self._handle = self._loop.call_later(self._tick, self._ring, context=self._context)
         self._set_date()
         return self.now

@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Final, Protocol
@@ -55,6 +56,7 @@ class Alarms:
 
     __slots__ = (
         "_again",
+        "_context",
         "_due",
         "_gone",
         "_heap",
@@ -70,6 +72,8 @@ class Alarms:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock | None = None) -> None:
         self.loop = loop
         self._turn = turn_of(loop)
+        #: Of the timer: not that of whoever was first, which would be kept from then on.
+        self._context = Context()
         self.clock: Clock = clock or SystemClock()
         self._heap: list[tuple[float, int, Ringing]] = []
         self._numbers = count()
@@ -128,14 +132,16 @@ class Alarms:
         if self._timer is not None:
             self._timer.cancel()
         self._due = moment
-        self._timer = self.loop.call_later(max(0.0, moment - _EARLY - self.clock.monotonic()), self.ring)
+        self._timer = self.loop.call_later(
+            max(0.0, moment - _EARLY - self.clock.monotonic()), self.ring, context=self._context
+        )
 
     def ring(self) -> None:
         """Called by the loop; tests call it after moving a ManualClock."""
         now = self.clock.monotonic()
         if now - self._due > _STALL and self._patient:
             self._patient = False
-            self._timer = self.loop.call_later(_READING, self.ring)
+            self._timer = self.loop.call_later(_READING, self.ring, context=self._context)
             return
         self._patient = True
         self._timer, self._due = None, NEVER

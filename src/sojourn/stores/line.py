@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
+from contextvars import Context
 from typing import Any, Final
 
 from sojourn.stores.redis import refusal, unknown_script
@@ -137,6 +138,8 @@ class _Connection(asyncio.Protocol):
         self._replies = Replies()
         self._asked: deque[asyncio.Future[Any]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        #: Of the timer: not that of whoever has asked first.
+        self._context = Context()
         self._error: Exception | None = None
         # For the client it is closed. Its ends are kept, as they close what they are about when they are collected.
         self._kept = (connection, connection._reader, connection._writer)
@@ -158,7 +161,7 @@ class _Connection(asyncio.Protocol):
         self._asked.append(future)
         self._transport.write(words)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._silence, self._look, self.heard)
+            self._timer = self._loop.call_later(self._silence, self._look, self.heard, context=self._context)
         return future
 
     def data_received(self, data: bytes) -> None:
@@ -207,4 +210,4 @@ class _Connection(asyncio.Protocol):
         if self.heard == heard:
             self.close()
         else:
-            self._timer = self._loop.call_later(self._silence, self._look, self.heard)
+            self._timer = self._loop.call_later(self._silence, self._look, self.heard, context=self._context)

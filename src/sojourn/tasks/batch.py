@@ -84,7 +84,8 @@ class Batch(Generic[Q, A]):
         """Have an entry answered.
 
         Returns:
-            Its answer. While the journal is away it stays open: who has waited long enough cancels it.
+            Its answer. While the journal is away it stays open: who has waited long enough cancels it, or
+            gives it a ``TimeoutError``.
 
         Raises:
             Exception: In the future: what the journal raised because of this entry, other than that it is away.
@@ -161,7 +162,7 @@ class Batch(Generic[Q, A]):
         for (entry, future), answer in zip(taken, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
-            elif self._late is not None and future.cancelled():
+            elif self._late is not None and (future.cancelled() or isinstance(future.exception(), TimeoutError)):
                 self._late(entry, answer)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -24,6 +24,7 @@ from sojourn.errors import (
 )
 from sojourn.scopes.budget import budget
 from sojourn.scopes.journals import Journals, met
+from sojourn.scopes.pausing import within
 from sojourn.tasks.access import Access, Authorizer
 from sojourn.tasks.app import TasksApp
 from sojourn.tasks.cancelling import cancel
@@ -344,18 +345,21 @@ class Tasks:
             if self.webhooks is None:
                 raise ConfigError("a callback needs webhooks: Tasks(webhooks=Webhooks(...))")
             self.webhooks.check(wish.callback)
+        limit = budget(BUDGET, default=SECONDS)
         try:
-            async with budget(BUDGET, default=SECONDS):
-                node = await self._begun()
-                # One that is due now, where nothing else waits, is this node's from the first: one step less.
-                taker = node.id if wish.now and node.takes(kind) else ""
-                task = made(kind, payload, wish, owner, self.settings, taker)
-                submitted = await node.submit(task)
-        except DeadlineExceeded as error:
-            if error.deadline != BUDGET:
+            node = self._node
+            if node is None or node.loop is not asyncio.get_running_loop():
+                async with limit:
+                    node = await self.begin()
+            # One that is due now, where nothing else waits, is this node's from the first: one step less.
+            taker = node.id if wish.now and node.takes(kind) else ""
+            task = made(kind, payload, wish, owner, self.settings, taker)
+            submitted = await within(limit.seconds, node.submit(task))
+        except TimeoutError as error:
+            if isinstance(error, DeadlineExceeded) and error.deadline != BUDGET:
                 raise
             why = f": {self._node.problem}" if self._node is not None and self._node.problem else ""
-            raise JournalUnavailable(f"it has not answered in {error.seconds:g} s{why}") from error
+            raise JournalUnavailable(f"it has not answered in {limit.seconds:g} s{why}") from error
         if submitted.new:
             self.stats.submitted(kind.name)
         elif submitted.fingerprint != task.fingerprint:

@@ -11,6 +11,7 @@ import msgspec
 
 from sojourn.errors import ConfigError, DeadlineExceeded, JournalUnavailable
 from sojourn.scopes.budget import budget
+from sojourn.scopes.pausing import within
 from sojourn.stores.line import Line
 from sojourn.stores.redis import Scripts, connected, failures, forbidden, read_only, unknown_script
 from sojourn.tasks.journal import Beat, Claimed, Counts, Listener, Query, Want
@@ -26,7 +27,6 @@ __all__ = ["RedisJournal"]
 _COMMANDS: Final = 16
 #: Records that one script looks at for a list.
 _STEPS: Final = 500
-_DAY: Final = 86_400.0
 
 _LETTERS: Final = {state: letter for letter, state in STATES.items()}
 _beats: Final = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
@@ -239,9 +239,8 @@ class RedisJournal:
         answer = self._line.at_once(script, *self._keys, *values)
         if answer is None:
             return await self._bounded(script, *values)
-        timer = asyncio.get_running_loop().call_later(min(seconds, _DAY), _too_late, answer)
         try:
-            return await answer
+            return await within(seconds, answer)
         except TimeoutError as error:
             self._line.doubt(heard)
             raise JournalUnavailable(f"Redis has not answered in {seconds:g} s") from error
@@ -249,8 +248,6 @@ class RedisJournal:
             return await self._bounded(script, *values)
         except failures() as error:
             raise JournalUnavailable(f"{type(error).__name__}: {error}") from error
-        finally:
-            timer.cancel()
 
     async def _ask(self, script: str, values: Sequence[bytes], replicas: int) -> Any:
         key, prefix = self._keys
@@ -269,9 +266,3 @@ class RedisJournal:
         if there < replicas:
             raise JournalUnavailable(f"{there} replicas have it, and {replicas} should")
         return answer
-
-
-def _too_late(answer: asyncio.Future[Any]) -> None:
-    if not answer.done():
-        answer.set_exception(TimeoutError())
-        answer.exception()  # who waits may have been cancelled just now

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from sojourn.clock import Clock, SystemClock
 from sojourn.errors import ConfigError, JournalUnavailable
 from sojourn.scopes.budget import budget
+from sojourn.scopes.pausing import within
 from sojourn.tasks.journal import Beat, Claimed, Counts, Listener, Query, Want
 from sojourn.tasks.record import NewTask, Progress, Reading, Settlement, Submitted, Task
 from sojourn.tasks.sqlite import claims, reads, settles, submits
@@ -26,7 +27,6 @@ T = TypeVar("T")
 #: What errors and ``deadlines.budgets`` call it, and seconds for one call without a word of that.
 BUDGET: Final = "tasks"
 SECONDS: Final = 5.0
-_DAY: Final = 86_400.0
 #: Calls that may wait for each thread.
 _QUEUE: Final = 10_000
 _now: Final = SystemClock.monotonic
@@ -222,10 +222,7 @@ class SqliteJournal:
     async def _answer(self, call: Call) -> Any:
         # A timer in place of a deadline: while that is entered, the thread waits for the interpreter.
         seconds = budget(BUDGET, default=SECONDS).seconds
-        timer = call.future.get_loop().call_later(min(seconds, _DAY), call.give_up)
         try:
-            return await call.future
+            return await within(seconds, call.future)
         except TimeoutError as error:
             raise JournalUnavailable(f"{self.path}: it has not answered in {seconds:g} s") from error
-        finally:
-            timer.cancel()

@@ -50,12 +50,6 @@ class Call:
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def give_up(self) -> None:
-        """In the event loop: it takes too long. It is not done, unless it has begun."""
-        if not self.future.done():
-            self.future.set_exception(TimeoutError())
-            self.future.exception()  # who waits may have been cancelled just now
-
     def answer(self) -> None:
         """In the event loop: tell who waits, if anybody still does."""
         if self.future.done():
