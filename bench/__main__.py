@@ -132,7 +132,7 @@ def measure(args: argparse.Namespace, results: Results, say: Callable[[str], Non
     if "fan_redis" in args.only:
         nodes.run(args.idle_rounds, results, say)
     if "durable" in args.only:
-        durable.run(args.idle_rounds, results, say)
+        durable.run(min(args.rounds, 3), results, say)
     life.run(specs, [name for name in LIFE if name in args.only], args.idle_connections, args.idle_rounds, results, say)
 
 
