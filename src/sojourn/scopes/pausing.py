@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
+
+from sojourn.clock import NEVER
+from sojourn.scopes.alarms import alarms
 
 __all__ = ["pause", "within"]
 
 T = TypeVar("T")
-
-_DAY: Final = 86_400.0
 
 
 async def pause(seconds: float) -> None:
@@ -25,12 +25,12 @@ async def pause(seconds: float) -> None:
 
 
 async def within(seconds: float, answer: asyncio.Future[T]) -> T:
-    """What a future comes to, in time: a timer where a deadline would cost as much as the rest of the call.
+    """What a future comes to, in time: where a deadline would cost as much as the rest of the call.
 
     Deadlines that are around it count as everywhere.
 
     Args:
-        seconds: Until it is given up: the future has the error then, for who would answer it.
+        seconds: Until it is given up: the future has the error then, for who would answer it. NEVER: it is not.
         answer: The future, of one caller.
 
     Raises:
@@ -38,14 +38,29 @@ async def within(seconds: float, answer: asyncio.Future[T]) -> T:
 
     Cancel: safe; the future is cancelled.
     """
-    timer = answer.get_loop().call_later(min(seconds, _DAY), _too_late, answer, context=Context())
+    hand, late = alarms(), _Late(answer)
+    hand.add(hand.now() + seconds, late)
     try:
         return await answer
     finally:
-        timer.cancel()
+        if not late.left:
+            late.left, late.answer = True, None
+            hand.leave()
 
 
-def _too_late(answer: asyncio.Future[Any]) -> None:
-    if not answer.done():
-        answer.set_exception(TimeoutError())
-        answer.exception()  # who waits may have been cancelled just now
+class _Late:
+    """The moment at which an answer is given up."""
+
+    __slots__ = ("answer", "left")
+
+    def __init__(self, answer: asyncio.Future[Any]) -> None:
+        self.answer: asyncio.Future[Any] | None = answer
+        self.left = False
+
+    def ring(self, now: float) -> float:
+        """See ``alarms.Ringing``."""
+        answer, self.left = self.answer, True
+        if answer is not None and not answer.done():
+            answer.set_exception(TimeoutError())
+            answer.exception()  # who waits may have been cancelled just now
+        return NEVER
