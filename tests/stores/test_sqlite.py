@@ -8,9 +8,12 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
-from sojourn.stores.sqlite import make_private
+import pytest
+
+from sojourn.stores.sqlite import is_busy, make_private, when_free
 
 #: Opens the file as anybody may, reads, and closes it: the last one to do so removes the log.
 VISITOR = """
@@ -53,3 +56,36 @@ def test_of_many_that_make_it_at_once_each_finds_one(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(5)
     assert os.listdir(tmp_path) == ["things.db"]
+
+
+def test_what_others_are_in_the_way_of_is_done_when_they_have_gone(tmp_path: Path) -> None:
+    holder, other = opened(tmp_path / "a.db"), opened(tmp_path / "a.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    letting_go = threading.Timer(0.05, holder.execute, ("COMMIT",))
+    letting_go.start()
+    (mode,) = when_free(lambda: other.execute("PRAGMA journal_mode = WAL").fetchone(), 5.0)
+    assert mode == "wal"
+    letting_go.join()
+    for connection in (holder, other):
+        connection.close()
+
+
+def test_who_waits_for_others_does_so_for_so_long_and_for_nothing_else(tmp_path: Path) -> None:
+    holder, other = opened(tmp_path / "a.db"), opened(tmp_path / "a.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    began = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError, match="locked") as refused:
+        when_free(lambda: other.execute("PRAGMA journal_mode = WAL"), 0.05)
+    assert is_busy(refused.value)
+    assert 0.05 <= time.monotonic() - began < 2.0
+    tried: list[int] = []
+    with pytest.raises(sqlite3.OperationalError, match="syntax"):
+        when_free(lambda: [tried.append(1), other.execute("WHAT")], 5.0)  # type: ignore[func-returns-value]
+    assert tried == [1]
+    for connection in (holder, other):
+        connection.close()
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """A connection that waits for nobody, of whichever thread."""
+    return sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sojourn.clock import Clock
 from sojourn.sessions.stored import GRACE, Draft, Revocation, Saved, Stored
-from sojourn.stores.sqlite import make_private
+from sojourn.stores.sqlite import make_private, when_free
 
 __all__ = ["Tables", "Told"]
 
@@ -173,7 +173,7 @@ class Tables:
         # Not always the same thread, but never two at once.
         connection = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            when_free(lambda: connection.execute("PRAGMA journal_mode = WAL"), _BUSY_MS / 1000)
             connection.execute("PRAGMA synchronous = NORMAL")  # a crash of the machine may lose the last moments
             connection.executescript(_SCHEMA)
         except BaseException:

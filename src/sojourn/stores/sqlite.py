@@ -1,11 +1,53 @@
-"""What is done to a file of SQLite beside SQLite."""
+"""What is done to a file of SQLite beside SQLite, and waiting for others where SQLite does not."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
 
-__all__ = ["make_private"]
+from sojourn.clock import SystemClock
+
+__all__ = ["is_busy", "make_private", "when_free"]
+
+T = TypeVar("T")
+
+#: Seconds between two tries, at first and at most. SQLite's own wait sleeps up to a tenth of a second at a time.
+_FIRST: Final = 0.0003
+_LONGEST: Final = 0.004
+_now: Final = SystemClock.monotonic
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether others use the file just now."""
+    return str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
+
+
+def when_free(do: Callable[[], T], seconds: float) -> T:
+    """Do something, again and again while others use the file. In a thread: it sleeps.
+
+    SQLite does not wait where two might wait for each other, such as for the change to a write-ahead log.
+
+    Args:
+        do: What to do.
+        seconds: For how long to try.
+
+    Raises:
+        sqlite3.OperationalError: It can't be done, or others have used the file for so long.
+    """
+    pause, limit = _FIRST, 0.0
+    while True:
+        try:
+            return do()
+        except sqlite3.OperationalError as error:
+            limit = limit or _now() + seconds
+            if not is_busy(error) or _now() >= limit:
+                raise
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST)
 
 
 def make_private(path: str) -> None:

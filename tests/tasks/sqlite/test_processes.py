@@ -195,6 +195,17 @@ def in_the_child(journal: SqliteJournal) -> int:
     return 0
 
 
+def test_of_many_that_open_a_new_file_at_once_all_can_use_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        for turn in range(60):
+            journals = [SqliteJournal(tmp_path / f"{turn}.db") for _ in range(4)]
+            await asyncio.gather(*(journal.open(f"n{number}") for number, journal in enumerate(journals)))
+            for journal in journals:
+                await journal.aclose()
+
+    asyncio.run(main())
+
+
 def test_no_journal_of_a_process_takes_the_locks_of_another(tmp_path: Path) -> None:
     async def main() -> None:
         one, two = SqliteJournal(tmp_path / "tasks.db"), SqliteJournal(tmp_path / "tasks.db")

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from sojourn.clock import Clock, SystemClock
+from sojourn.clock import Clock
 from sojourn.errors import SojournError
+from sojourn.stores.sqlite import is_busy, when_free
 from sojourn.tasks.sqlite.schema import connect, make_room, prepare, translated
 from sojourn.tasks.sqlite.turn import Turn
 from sojourn.tasks.sqlite.worker import Call
 
 __all__ = ["File"]
 
-#: Seconds to wait for other processes that write; and between tries, at first and at most. SQLite's own wait sleeps up
-#: to a tenth of a second at a time.
+#: Seconds to wait for other processes that write.
 _BUSY: Final = 2.0
-_FIRST: Final = 0.0003
-_LONGEST: Final = 0.004
 #: Bytes of the log before the file above which it is emptied by force.
 _LOG: Final = 128 << 20
 #: Transactions that have reached the disk after which a connection is in earnest, and gets room.
 _EARNEST: Final = 10
-_now: Final = SystemClock.monotonic
 
 
 class File:
@@ -51,7 +47,6 @@ class File:
         self._place: tuple[int, int] = (0, 0)
         self._durable = True
         self._flushed = 0
-        self._wait = threading.Event()
 
     def perform(self, calls: Sequence[Call]) -> None:
         """Do calls: those that follow each other in one transaction."""
@@ -157,7 +152,8 @@ class File:
             if durable != self._durable:
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            self._begin(connection)
+            # IMMEDIATE: one that begins by reading could not write once another process has, and would fail.
+            when_free(lambda: connection.execute("BEGIN IMMEDIATE"), _BUSY)
         try:
             turn = Turn(connection, self._clock.wall(), self._clock.monotonic())
             results = [function(turn, *args) for function, args in steps]
@@ -173,20 +169,6 @@ class File:
             if self._flushed == _EARNEST:
                 make_room(connection, self._path)
         return results
-
-    def _begin(self, connection: sqlite3.Connection) -> None:
-        """IMMEDIATE: one that begins by reading could not write once another process has, and would fail."""
-        pause, limit = _FIRST, 0.0
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                limit = limit or _now() + _BUSY
-                if not _is_busy(error) or _now() >= limit:
-                    raise
-            self._wait.wait(pause)
-            pause = min(pause * 1.5, _LONGEST)
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is not None:
@@ -217,10 +199,6 @@ class File:
         return raised
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
-    return str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
-
-
 def _of_all(error: Exception) -> bool:
     """Whether it meets each call of a batch: nobody can write, or open the file."""
-    return isinstance(error, OSError | SojournError) or (isinstance(error, sqlite3.Error) and _is_busy(error))
+    return isinstance(error, OSError | SojournError) or (isinstance(error, sqlite3.Error) and is_busy(error))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sojourn.errors import ConfigError, JournalUnavailable
-from sojourn.stores.sqlite import make_private
+from sojourn.stores.sqlite import make_private, when_free
 
 __all__ = ["FIRST_OF_THEM", "connect", "make_room", "prepare", "translated"]
 
@@ -23,6 +23,8 @@ _KEPT: Final = 64 << 20
 _SPARE: Final = 256 << 20
 #: Kilobytes of pages that a connection keeps.
 _CACHE: Final = 16_000
+#: Seconds to wait for others that open the file at the same moment.
+_OTHERS: Final = 2.0
 
 # Columns that change stand before those that are long. State: see `rows.py`. Moments are seconds since 1970, except
 # lease_until: seconds of the clock that never jumps, since the boot that `meta` names.
@@ -83,7 +85,7 @@ def connect(path: str) -> sqlite3.Connection:
         path, timeout=1.0, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     try:
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        (mode,) = when_free(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone(), _OTHERS)
         if mode != "wal":
             raise sqlite3.OperationalError(f"it can't be kept with a write-ahead log, only with {mode}")
         for pragma in (
