@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -27,7 +26,7 @@ def is_busy(error: Exception) -> bool:
 
 
 def when_free(do: Callable[[], T], seconds: float) -> T:
-    """Do something, again and again while others use the file. In a thread: it sleeps.
+    """Do something, again and again while others use the file. In a thread of its own.
 
     SQLite does not wait where two might wait for each other, such as for the change to a write-ahead log.
 
@@ -38,7 +37,7 @@ def when_free(do: Callable[[], T], seconds: float) -> T:
     Raises:
         sqlite3.OperationalError: It can't be done, or others have used the file for so long.
     """
-    pause, limit = _FIRST, 0.0
+    pause, limit, waiting = _FIRST, 0.0, threading.Event()
     while True:
         try:
             return do()
@@ -46,7 +45,7 @@ def when_free(do: Callable[[], T], seconds: float) -> T:
             limit = limit or _now() + seconds
             if not is_busy(error) or _now() >= limit:
                 raise
-        time.sleep(pause)
+        waiting.wait(pause)
         pause = min(pause * 1.5, _LONGEST)
 
 
