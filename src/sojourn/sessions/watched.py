@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sojourn.clock import SystemClock
 from sojourn.errors import SessionStoreUnavailable
@@ -16,7 +16,7 @@ __all__ = ["Watched"]
 
 T = TypeVar("T")
 
-_monotonic = SystemClock.monotonic
+_monotonic: Final = SystemClock.monotonic
 
 
 class Watched:

@@ -234,7 +234,7 @@ class RedisJournal:
             raise JournalUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def _quick(self, script: str, *values: bytes) -> Any:
-        """As ``_bounded``; a timer in place of a deadline where that is enough: that costs a tenth of the call."""
+        """As ``_bounded``, by ``within`` where that is enough: a deadline costs a tenth of the call."""
         heard, seconds = self._line.heard, budget(BUDGET, default=SECONDS).seconds
         answer = self._line.at_once(script, *self._keys, *values)
         if answer is None:

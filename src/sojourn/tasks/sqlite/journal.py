@@ -220,7 +220,7 @@ class SqliteJournal:
         return result
 
     async def _answer(self, call: Call) -> Any:
-        # A timer in place of a deadline: while that is entered, the thread waits for the interpreter.
+        # No deadline: while one is entered, the thread waits for the interpreter.
         seconds = budget(BUDGET, default=SECONDS).seconds
         try:
             return await within(seconds, call.future)
