@@ -36,11 +36,11 @@ class Took:
 
 @contextmanager
 def took(least: float, most: float) -> Iterator[Took]:
-    """A block takes so long, and no longer."""
+    """A block takes so long, and no longer; but for what a busy machine does, which is less than to wait in vain."""
     result, began = Took(), time.monotonic()
     yield result
     result.seconds = time.monotonic() - began
-    assert least <= result.seconds <= most, f"{result.seconds:.3f} s"
+    assert least <= result.seconds <= most + 1.0, f"{result.seconds:.3f} s"
 
 
 async def cancelled_everywhere(use: Callable[[], Awaitable[Any]], turns: range) -> None:

@@ -46,10 +46,10 @@ def test_the_server_ends_a_slow_statement_in_time_and_the_connection_survives(po
     async def main() -> None:
         async with pool_at(postgres, 1) as pool:
             before = await pool.fetchval("select pg_backend_pid()")
-            with took(0.45, 1.0), pytest.raises(DeadlineExceeded) as raised:
-                async with deadline(0.6, "orders"):
+            with took(1.6, 2.5), pytest.raises(DeadlineExceeded) as raised:
+                async with deadline(2.0, "orders"):
                     await pool.fetchval("select pg_sleep(10)")
-            assert (raised.value.deadline, raised.value.seconds) == ("orders", 0.6)
+            assert (raised.value.deadline, raised.value.seconds) == ("orders", 2.0)
             assert "test_asyncpg.py" in raised.value.where
             assert isinstance(raised.value.__cause__, asyncpg.QueryCanceledError)
             assert await pool.fetchval("select pg_backend_pid()") == before
@@ -65,12 +65,12 @@ def test_in_a_transaction_too_and_it_is_rolled_back(postgres: int) -> None:
             await pool.execute("create table if not exists in_a_transaction (a int)")
 
             async def use() -> None:
-                async with deadline(0.6, "orders"), pool.acquire() as connection, connection.transaction():
+                async with deadline(2.0, "orders"), pool.acquire() as connection, connection.transaction():
                     await connection.execute("insert into in_a_transaction values (1)")
                     async with connection.transaction():
                         await connection.fetch("select pg_sleep(10)")
 
-            with took(0.45, 1.0), pytest.raises(DeadlineExceeded):
+            with took(1.6, 2.5), pytest.raises(DeadlineExceeded):
                 await use()
             assert await pool.fetchval("select pg_backend_pid()") == before
             assert await pool.fetchval("select count(*) from in_a_transaction") == 0
@@ -81,13 +81,13 @@ def test_in_a_transaction_too_and_it_is_rolled_back(postgres: int) -> None:
 
 def test_a_budget_bounds_each_statement_without_a_deadline_around_it(postgres: int) -> None:
     async def main() -> None:
-        budgets(database=0.5)
+        budgets(database=1.5)
         async with pool_at(postgres, 1) as pool, pool.acquire() as connection:
-            with took(0.35, 0.95), pytest.raises(DeadlineExceeded, match=r"'database' of 0\.5 s passed"):
+            with took(1.2, 1.95), pytest.raises(DeadlineExceeded, match=r"'database' of 1\.5 s passed"):
                 await connection.execute("select pg_sleep(10)")
             assert await connection.fetchval("select 1") == 1
             statement = await connection.prepare("select pg_sleep(10)")
-            with took(0.35, 0.95), pytest.raises(DeadlineExceeded, match="'database'"):
+            with took(1.2, 1.95), pytest.raises(DeadlineExceeded, match="'database'"):
                 await statement.fetch()
 
             async def read() -> None:
@@ -95,7 +95,7 @@ def test_a_budget_bounds_each_statement_without_a_deadline_around_it(postgres: i
                     async for _ in connection.cursor("select pg_sleep(10)"):
                         pass
 
-            with took(0.35, 0.95), pytest.raises(DeadlineExceeded, match="'database'"):
+            with took(1.2, 1.95), pytest.raises(DeadlineExceeded, match="'database'"):
                 await read()
             assert await connection.fetchval("select 1") == 1
 
@@ -326,8 +326,8 @@ def test_a_connection_without_a_pool_is_bounded_and_closes_in_time(postgres: int
             host, port = proxy.address
             connection = bounded(await asyncpg.connect(host=host, port=port, user="postgres", ssl=False), "database")
             assert await connection.fetchval("select 1") == 1
-            with took(0.3, 0.8), pytest.raises(DeadlineExceeded):
-                async with deadline(0.5, "orders"):
+            with took(1.2, 1.8), pytest.raises(DeadlineExceeded):
+                async with deadline(1.5, "orders"):
                     await connection.fetchval("select pg_sleep(10)")
             assert await connection.fetchval("select 1") == 1
             proxy.timeout()

@@ -145,9 +145,9 @@ def test_a_full_pool_is_told_apart_from_a_slow_server() -> None:
     async def main() -> None:
         limits = httpx.Limits(max_connections=1)
         async with upstream() as site, client_at(site.port, limits=limits) as client, client.stream("GET", "/drip"):
-            waited = r"waited for a connection of pool 'billing': deadline 'pay' of 0\.1 s passed"
-            with took(0.08, 0.35), pytest.raises(PoolWaitExceeded, match=waited):
-                await get(client, "/", 0.1)
+            waited = r"waited for a connection of pool 'billing': deadline 'pay' of 0\.4 s passed"
+            with took(0.35, 0.65), pytest.raises(PoolWaitExceeded, match=waited):
+                await get(client, "/", 0.4)
 
     run(main())
 

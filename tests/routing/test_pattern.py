@@ -145,8 +145,8 @@ def test_a_value_comes_back_from_its_text(pair: tuple[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", ["int", "float", "uuid"])
 def test_no_text_makes_a_parser_slow(kind: str) -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     for text in ("9" * 1_000_000, "1." + "9" * 1_000_000, "a-" * 500_000, "9" * 1_000_000 + "x"):
         with pytest.raises(ValueError, match=r"[\s\S]"):
             BUILT_IN[kind].parse(text)
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0

@@ -186,14 +186,14 @@ def test_a_lookup_looks_at_each_node_once_whatever_the_path_is() -> None:
         "".join("/a" if bits >> at & 1 else f"/{{p{at}}}" for at in range(depth)) + "/end" for bits in range(2**depth)
     ]
     tree = trees(*((pattern, "GET") for pattern in patterns))
-    began = time.perf_counter()
+    began = time.thread_time()
     assert tree.find("GET", "/a" * depth + "/nowhere") is None
-    assert time.perf_counter() - began < 0.1
-    began = time.perf_counter()
+    assert time.thread_time() - began < 0.1
+    began = time.thread_time()
     for path in ("/a" * 100_000, "/" * 200_000, "/a" * depth + "/" + "x" * 200_000):
         assert tree.find("GET", path) is None
         assert tree.allowed(path) == set()
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 def test_the_deepest_pattern_bounds_how_far_a_path_is_cut() -> None:

@@ -82,7 +82,7 @@ def test_it_passes_neither_early_nor_much_later(run: Any) -> None:
                 await for_ever()
         return time.monotonic() - began
 
-    assert 0.049 <= run(main()) < 0.5
+    assert 0.049 <= run(main()) < 2.5
 
 
 def test_what_is_done_in_time_is_not_disturbed(run: Any) -> None:

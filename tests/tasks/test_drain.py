@@ -127,7 +127,7 @@ def test_a_second_signal_hands_over_at_once(signals: int) -> None:
     async def test() -> None:
         store = Store()
         app = App(store)
-        async with serving(app, config(requests=1.0)) as served:
+        async with serving(app, config(requests=2.0)) as served:
             server = served.server
             started = await app.tasks.start(app.wait)
             await until(lambda: store.tasks[started.id].state == "running")
@@ -140,6 +140,6 @@ def test_a_second_signal_hands_over_at_once(signals: int) -> None:
             await server.wait_stopped()
             took = asyncio.get_running_loop().time() - began
         assert store.tasks[started.id].interruptions == 1
-        assert (took < 0.9) is (signals == 2)
+        assert (took < 1.9) is (signals == 2)
 
     test()

@@ -77,12 +77,12 @@ def test_without_toxics_everything_gets_through_and_half_closes(run: Run) -> Non
 def test_latency_keeps_the_order_and_adds_its_time(run: Run) -> None:
     async def main() -> None:
         async with echo() as proxy, await Channel.open(proxy.address) as channel:
-            proxy.latency(0.05, jitter=0.02)
+            proxy.latency(0.2, jitter=0.05)
             began = time.monotonic()
             for number in range(10):
                 await channel.send(b"%d" % number)
             assert await exactly(channel, 10) == b"0123456789"
-            assert 0.03 <= time.monotonic() - began < 0.5
+            assert 0.14 <= time.monotonic() - began < 1.5  # and not one after the other
 
     run(main())
 
@@ -95,7 +95,7 @@ def test_bandwidth_is_a_rate(run: Run) -> None:
             began = time.monotonic()
             await channel.send(bytes(20_000))
             await exactly(channel, 20_000)
-            assert 0.15 <= time.monotonic() - began < 0.8
+            assert 0.15 <= time.monotonic() - began < 3.0
 
     run(main())
 
@@ -151,12 +151,12 @@ def test_a_timeout_with_a_time_closes_and_reset_peer_resets(run: Run) -> None:
 def test_a_slicer_sends_small_pieces_and_limit_data_closes_after_so_many(run: Run) -> None:
     async def main() -> None:
         async with echo() as proxy, await Channel.open(proxy.address) as channel:
-            slicer = proxy.slicer(10, variation=3, gap=0.002)
+            slicer = proxy.slicer(10, variation=3, gap=0.03)
             await channel.send(bytes(100))
             sizes = []
             while sum(sizes) < 100:
                 sizes.append(len(await channel.receive()))
-            assert len(sizes) > 4
+            assert len(sizes) > 3  # who reads late gets several at once
             slicer.remove()
             proxy.limit_data(150)
             await channel.send(bytes(100))
@@ -174,7 +174,7 @@ def test_slow_close_holds_the_end_back(run: Run) -> None:
             channel.send_eof()
             began = time.monotonic()
             assert await channel.receive() == b""
-            assert 0.09 <= time.monotonic() - began < 0.5
+            assert 0.09 <= time.monotonic() - began < 3.0
 
     run(main())
 

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,16 @@ from tests.databases import RedisServer, free_port
 HOURLY = Demand("hourly|alice", 3 / 3600, 3.0, 1.0)
 
 
+def play(main: Coroutine[Any, Any, None], seconds: float = 5.0) -> None:
+    """Run a test whose Redis is there, with more than 50 ms for an answer: the machine may be busy."""
+
+    async def patient() -> None:
+        BUDGETS.set(Budgets({"rate_limits": seconds}))
+        await main
+
+    asyncio.run(patient())
+
+
 async def take(rates: RedisRates, demand: Demand = HOURLY) -> bool:
     (standing,) = await rates.take([demand])
     return standing.wait == 0.0
@@ -38,7 +48,7 @@ def test_several_processes_share_one_count(redis_server: RedisServer) -> None:
         await first.aclose()
         await second.aclose()
 
-    asyncio.run(main())
+    play(main())
 
 
 def test_a_key_is_gone_when_its_bucket_is_full(redis_server: RedisServer) -> None:
@@ -57,7 +67,7 @@ def test_a_key_is_gone_when_its_bucket_is_full(redis_server: RedisServer) -> Non
         assert await client.ping()
         await client.aclose()
 
-    asyncio.run(main())
+    play(main())
 
 
 def test_the_rate_is_that_of_the_clock_of_redis(redis_server: RedisServer) -> None:
@@ -69,7 +79,7 @@ def test_the_rate_is_that_of_the_clock_of_redis(redis_server: RedisServer) -> No
         assert await take(rates, demand)
         await rates.aclose()
 
-    asyncio.run(main())
+    play(main())
 
 
 def test_a_redis_that_has_forgotten_the_script_gets_it_again(redis_server: RedisServer) -> None:
@@ -82,7 +92,7 @@ def test_a_redis_that_has_forgotten_the_script_gets_it_again(redis_server: Redis
         assert (rates.failures, rates.degraded) == (0, False)
         await client.aclose()
 
-    asyncio.run(main())
+    play(main())
 
 
 def test_all_buckets_are_taken_by_one_command(redis_server: RedisServer) -> None:
@@ -96,7 +106,7 @@ def test_all_buckets_are_taken_by_one_command(redis_server: RedisServer) -> None
         assert (await client.info("commandstats"))["cmdstat_evalsha"]["calls"] == before + 1
         await client.aclose()
 
-    asyncio.run(main())
+    play(main())
 
 
 # -- Outages
@@ -139,7 +149,7 @@ def test_a_redis_that_is_away_is_replaced_by_memory_within_its_budget(away: Call
         rates = RedisRates(url)
         began = time.monotonic()
         assert [await take(rates) for _ in range(10)] == [True] * 3 + [False] * 7
-        assert time.monotonic() - began < 0.6  # three were waited for
+        assert time.monotonic() - began < 3.0  # three were waited for, 50 ms each
         assert (rates.failures, rates.degraded) == (3, True)
         await rates.aclose()
 
@@ -183,7 +193,7 @@ def test_a_redis_that_answers_with_an_error_is_away_too(redis_server: RedisServe
         assert rates.degraded
         await client.aclose()
 
-    asyncio.run(main())
+    play(main())
 
 
 def test_a_stall_of_our_own_is_no_outage(redis_server: RedisServer) -> None:
@@ -193,14 +203,14 @@ def test_a_stall_of_our_own_is_no_outage(redis_server: RedisServer) -> None:
         await take(rates, demand)
         several = asyncio.gather(*(take(rates, demand) for _ in range(20)))
         await asyncio.sleep(0)
-        asyncio.get_running_loop().call_soon(time.sleep, 0.15)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.6)
         assert all(await several)
         assert not rates.degraded
         assert await take(rates, demand)
         assert rates._row == 0
         await rates.aclose()
 
-    asyncio.run(main())
+    play(main(), 0.3)
 
 
 def test_one_request_tries_again_after_a_pause_and_the_others_do_not_wait(own_redis: RedisServer) -> None:
@@ -281,7 +291,7 @@ def test_cancelled_anywhere_it_leaves_connections_that_can_be_used(redis_server:
         assert rates._client.connection_pool.max_connections == 16  # type: ignore[attr-defined]
         await rates.aclose()
 
-    asyncio.run(main())
+    play(main())
 
 
 def test_more_requests_than_connections_wait_for_one(redis_server: RedisServer) -> None:
@@ -297,12 +307,12 @@ def test_more_requests_than_connections_wait_for_one(redis_server: RedisServer) 
 
         assert await all_of(*(several() for _ in range(24))) == 72
         client = Redis.from_url(redis_server.url)
-        if rates.failures == 0:  # on a machine that is not too slow
-            assert float((await client.get("many:many|alice")).split()[0]) == pytest.approx(72, abs=0.1)
+        assert rates.failures == 0
+        assert float((await client.get("many:many|alice")).split()[0]) == pytest.approx(72, abs=0.1)
         await client.aclose()
         await rates.aclose()
 
-    asyncio.run(main())
+    play(main())
 
 
 def test_what_is_no_redis_is_refused_at_once() -> None:

@@ -39,7 +39,7 @@ def test_a_peer_that_has_vanished_is_found_by_a_ping_without_answer(redis_server
             await node.seen.until(lambda: len(node.seen.of("c")) == 1, "delivered")
             silence, began = proxy.timeout(), time.monotonic()
             await node.seen.until(lambda: node.seen.outages != [], "away")
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 1.5
             assert isinstance(node.seen.outages[0], Exception)
             assert not node.engine.available
             with pytest.raises(EngineUnavailable):
@@ -117,7 +117,7 @@ def test_a_redis_that_does_not_answer_bounds_every_call(redis_server: RedisServe
             )  # fmt: skip
             began = time.monotonic()
             found = await asyncio.gather(*calls, return_exceptions=True)
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < 1.5
             assert {type(error) for error in found} == {EngineUnavailable}, found
             with pytest.raises(DeadlineExceeded) as caught:
                 async with deadline(0.05, "mine"):
@@ -248,7 +248,7 @@ def test_many_channels_are_subscribed_by_few_commands(redis_server: RedisServer)
             await node.seen.until(lambda: len(node.seen.publications) == 1000, "all are subscribed again")
 
     async def whole() -> None:
-        async with running(redis_server.url, fresh(), timeout=5.0) as node:
+        async with running(redis_server.url, fresh(), timeout=5.0, pong_within=5.0) as node:
             await main(node)
 
     play(whole())

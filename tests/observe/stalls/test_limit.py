@@ -21,8 +21,11 @@ def keeper():
 
 async def main():
     told = []
+    def stalled(stall):
+        if stall.text:  # or nobody was seen at work: the machine was busy
+            told.append(stall)
     ticker = Ticker(SystemClock())
-    watchdog = Watchdog(asyncio.get_running_loop(), ticker, 0.25, told.append, ticker.clock)
+    watchdog = Watchdog(asyncio.get_running_loop(), ticker, 0.25, stalled, ticker.clock)
     watchdog.limit(HardLimit(1.6, {fd}))
     ticker.start(asyncio.get_running_loop(), lambda now: None)
     await asyncio.sleep(0.5)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
+from textual.worker import WorkerCancelled
 
 from sojourn.cli.main import main
 from sojourn.clock import SystemClock
@@ -46,7 +48,12 @@ def drive(fake: Fake, steps: Steps) -> None:
 
 async def settled(app: Top, pilot: Pilot[None]) -> None:
     """Wait until what was asked has been shown."""
-    await app.workers.wait_for_complete()
+    while True:
+        try:
+            await app.workers.wait_for_complete()
+            break
+        except WorkerCancelled:
+            pass  # the next one, which the clock has started, takes its place
     await pilot.pause()
 
 
@@ -139,7 +146,7 @@ def test_filters_are_asked_of_the_server_and_switched_off_again(fake: Fake) -> N
         for keys in ("a", "s", "x", "s"):
             await press(app, pilot, keys)
         asked = [asked.query for asked in fake.asked if asked.path == "/connections"]
-        assert asked[-4:] == [
+        assert [query for query, _ in groupby(asked)][-4:] == [
             {"older": "60"},
             {"older": "60", "slow": "1"},
             {"older": "60", "slow": "1", "suspicious": "1"},
@@ -208,7 +215,7 @@ def test_a_pause_asks_nothing(fake: Fake) -> None:
         await press(app, pilot, "2")
         assert fake.asked == []
         await press(app, pilot, "p", "2")
-        assert fake.paths() == ["/tasks"]
+        assert set(fake.paths()) - {"/status", "/metrics"} == {"/tasks"}  # and the head, if it was time for that
 
     drive(fake, steps)
 

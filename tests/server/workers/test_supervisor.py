@@ -64,11 +64,11 @@ def test_a_start_takes_as_long_as_it_takes(site: Site) -> None:
 
 def test_a_start_that_hangs_is_ended_and_says_where(site: Site) -> None:
     site.write("hung", "time.sleep(3600)")
-    with site.served(worker__start="0.5") as serving:
+    with site.served(worker__start="2.5") as serving:
         assert serving.ended() == 3
         (hung,) = serving.told("worker_hung")
         assert f'File "{site.folder}/web.py", line 4 in <module>' in hung["stacks"]
-        assert serving.stderr.endswith("error: a worker was not ready after 0.5 s (worker.start)\n")
+        assert serving.stderr.endswith("error: a worker was not ready after 2.5 s (worker.start)\n")
 
 
 def test_workers_that_end_again_and_again_end_the_supervisor(site: Site) -> None:

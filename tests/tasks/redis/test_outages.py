@@ -170,7 +170,7 @@ def test_a_redis_that_does_not_answer_is_unavailable_in_time(redis_server: Redis
                 began = time.monotonic()
                 with pytest.raises(JournalUnavailable, match=r"has not answered in 0\.05 s"):
                     await call()
-                assert time.monotonic() - began < 0.6, name
+                assert time.monotonic() - began < 2.5, name
             with pytest.raises(DeadlineExceeded, match="handler"):  # the caller's own, which is no outage
                 async with deadline(0.02, "handler"):
                     await journal.get(claim.id)

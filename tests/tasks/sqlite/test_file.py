@@ -230,7 +230,7 @@ def test_who_waits_for_another_process_goes_on_as_soon_as_it_can(tmp_path: Path)
                 submitting = attend(journal.submit([new("a")]), "submit")
                 await asyncio.sleep(0.1)
                 assert not submitting.done()
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(2.0):
                 assert (await submitting)[0].new
 
     asyncio.run(main())
