@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -98,6 +98,65 @@ def test_a_budget_bounds_each_statement_without_a_deadline_around_it(postgres: i
             with took(1.2, 1.95), pytest.raises(DeadlineExceeded, match="'database'"):
                 await read()
             assert await connection.fetchval("select 1") == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a transaction"])
+def test_a_statement_that_was_prepared_within_a_deadline_is_good_long_after_it(postgres: int, inside: bool) -> None:
+    async def main() -> None:
+        async with pool_at(postgres, 1) as pool, pool.acquire() as connection, AsyncExitStack() as stack:
+            if inside:
+                await stack.enter_async_context(connection.transaction())
+                await connection.execute("create temporary table kept (a int) on commit drop")
+            async with deadline(0.3, "orders"):
+                statement = await connection.prepare("select $1::int")
+            await asyncio.sleep(0.4)
+            async with deadline(5, "orders"):
+                assert await statement.fetchval(1) == 1
+            assert await statement.fetchval(2) == 2
+            if inside:
+                assert await connection.fetchval("select count(*) from kept") == 0
+
+    run(main())
+
+
+class Ending:
+    """A protocol whose server ends so many SETs."""
+
+    def __init__(self, protocol: Any, ends: int) -> None:
+        self._protocol, self.ends, self.sent = protocol, ends, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._protocol, name)
+
+    async def query(self, query: str, timeout: float | None) -> Any:
+        if query.startswith("SET"):
+            self.sent += 1
+            if self.sent <= self.ends:
+                raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+        return await self._protocol.query(query, timeout)
+
+
+def test_a_set_that_the_timeout_before_has_ended_is_sent_again(postgres: int) -> None:
+    async def main() -> None:
+        async with pool_at(postgres, 1) as pool, pool.acquire() as connection:
+            await connection.fetchval("select 1")
+            guarding = connection._protocol
+            guarding._protocol = ending = Ending(guarding._protocol, 2)
+            async with deadline(5, "orders"):
+                assert await connection.fetchval("select 1") == 1
+            assert ending.sent == 3
+            ending.ends = 99
+            with pytest.raises(asyncpg.QueryCanceledError):
+                async with deadline(60, "orders"):
+                    await connection.fetchval("select 1")
+            assert ending.sent == 6
+            with pytest.raises(asyncpg.QueryCanceledError):
+                async with deadline(60, "orders"), connection.transaction():
+                    await connection.fetchval("select 1")
+            assert ending.sent == 7
+            ending.ends = 0
 
     run(main())
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg  # type: ignore[import-untyped]
 
 from sojourn.clients.clamp import clamped
-from sojourn.clients.postgres import ASK, QUICK, Cap, word_of
+from sojourn.clients.postgres import ASK, QUICK, SET_TRIES, Cap, word_of
 from sojourn.errors import DeadlineExceeded
 from sojourn.scopes.aborts import aborting
 from sojourn.scopes.deadline import current_limit, exceeded, passed, remaining
@@ -75,7 +75,7 @@ class Guard:
     async def prepare(self, stmt_name: str, query: str, timeout: Any, **options: Any) -> Any:
         """Cancel: the connection is cut, when no time is left."""
         # Not told which statement it is: none is run yet.
-        return await self._ask(self._protocol.prepare, "", stmt_name, query, timeout, **options)
+        return await self._ask(self._parse, "", stmt_name, query, timeout, **options)
 
     async def bind_execute(self, state: Any, *arguments: Any, **options: Any) -> Any:
         """Cancel: the connection is cut, when no time is left."""
@@ -129,7 +129,7 @@ class Guard:
                 except asyncpg.QueryCanceledError as error:
                     limit = current_limit()
                     left = remaining()
-                    if limit is not None and ours is not None and left is not None and left <= ours:
+                    if limit is not None and left is not None and left <= (ours or 0.0):
                         raise exceeded(limit) from error
                     raise
                 finally:
@@ -154,12 +154,28 @@ class Guard:
         setting = cap.setting(left, inside)
         if setting:
             self._crowd_out(what)
+            await self._set(cap, setting, inside)
+        return cap.judge(left, inside)
+
+    async def _set(self, cap: Cap, setting: str, inside: bool) -> None:
+        for left in reversed(range(SET_TRIES)):
             try:
                 await self._protocol.query(setting, None)
-            except BaseException:
+                return
+            except BaseException as error:
+                if isinstance(error, asyncpg.QueryCanceledError) and left and not inside:
+                    continue
                 cap.unknown(inside)
                 raise
-        return cap.judge(left, inside)
+
+    async def _parse(self, stmt_name: str, query: str, timeout: Any, **options: Any) -> Any:
+        state = await self._protocol.prepare(stmt_name, query, timeout, **options)
+        cap, inside = self.cap, self._protocol.is_in_transaction()
+        if stmt_name and cap is not None and cap.is_ours(inside):
+            # asyncpg leaves the server waiting for what comes next, with its clock running, and whoever has prepared a
+            # statement may use it much later. After a SET the clock stands.
+            await self._set(cap, cap.again(inside), inside)
+        return state
 
     @staticmethod
     def _crowd_out(what: Any) -> None:
@@ -173,7 +189,7 @@ class Guard:
             return word_of(query)
         try:
             answer = await self._protocol.query(query, CLEAN_UP)
-        except TimeoutError:
+        except (TimeoutError, asyncpg.QueryCanceledError):
             self.cut = True
             return word_of(query)
         except asyncio.CancelledError:

@@ -11,15 +11,22 @@ from typing import Final
 
 from sojourn.clock import NEVER
 
-__all__ = ["ASK", "QUICK", "Cap", "word_of"]
+__all__ = ["ASK", "QUICK", "SET_TRIES", "Cap", "word_of"]
 
 #: Which ``statement_timeout`` a session has without Sojourn, in milliseconds.
 ASK: Final = "select reset_val from pg_catalog.pg_settings where name = 'statement_timeout'"
 #: Commands that are over at once, and not worth a SET before them.
 QUICK: Final = frozenset({"BEGIN", "START", "COMMIT", "END", "SAVEPOINT", "RELEASE", "ROLLBACK", "ABORT", "SET"})
 
+#: How often a SET outside of a transaction is sent when the server ends it: what was in force before bounds it, and may
+#: have been short. In a transaction, that is lost.
+SET_TRIES: Final = 3
+
 #: Seconds for the server's word to arrive before the client's own deadline.
 _GAP: Final = 0.002
+#: No timeout is shorter: it bounds the SET that comes next as well, on a server that may be busy. Who has less time
+#: left is bounded by the client's own deadline.
+_LEAST: Final = 0.01
 #: That much shorter than what is left is the timeout, so that a few quick statements later it still fits.
 _SHARE: Final = 0.1
 _MOST: Final = 0.5
@@ -87,14 +94,21 @@ class Cap:
         else:
             if _ENOUGH * left <= force <= left - _GAP:
                 return ""
-            wanted = max(0.001, left - max(_GAP, min(left * _SHARE, _MOST)))
-        milliseconds = 0 if wanted == NEVER else max(1, int(wanted * 1000))
-        wanted = milliseconds / 1000 or NEVER
+            wanted = min(base, max(_LEAST, left - max(_GAP, min(left * _SHARE, _MOST))))
+        wanted = NEVER if wanted == NEVER else max(1, int(wanted * 1000)) / 1000
+        if force == wanted:
+            return ""
         if in_transaction:
             self._local = wanted
-            return f"SET LOCAL statement_timeout = {milliseconds}"
-        self._session = wanted
-        return f"SET statement_timeout = {milliseconds}"
+        else:
+            self._session = wanted
+        return self.again(in_transaction)
+
+    def again(self, in_transaction: bool) -> str:
+        """The SET statement for what is in force."""
+        force = self.in_force(in_transaction)
+        milliseconds = 0 if force == NEVER else round(force * 1000)
+        return f"SET {'LOCAL ' if in_transaction else ''}statement_timeout = {milliseconds}"
 
     def judge(self, left: float | None, in_transaction: bool) -> float | None:
         """When the server ends a statement that is sent now, with no more than so many seconds left, that is why.
@@ -106,11 +120,14 @@ class Cap:
         Returns:
             None: it would be for another reason, such as a timeout of the session's own.
         """
-        force = self.in_force(in_transaction)
-        if left is None or not force < (NEVER if self.base is None else self.base):
+        if left is None or not self.is_ours(in_transaction):
             return None
         # Its clock may have started with the step before, in which the statement was prepared.
-        return left - force * _MOSTLY
+        return left - self.in_force(in_transaction) * _MOSTLY
+
+    def is_ours(self, in_transaction: bool) -> bool:
+        """Whether what is in force was set here, and is shorter than what the session has without Sojourn."""
+        return self.in_force(in_transaction) < (NEVER if self.base is None else self.base)
 
     def unknown(self, in_transaction: bool) -> None:
         """A SET may not have arrived."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sojourn.clients.postgres import ASK, QUICK, Cap, word_of
+from sojourn.clients.postgres import ASK, QUICK, SET_TRIES, Cap, word_of
 from sojourn.scopes.deadline import remaining
 
 __all__ = ["ended_by_server", "tell"]
@@ -56,10 +56,20 @@ def tell(cursor: Any, statement: str) -> float | None:
             cap.learn(own.fetchone()[0])
         setting = cap.setting(left, inside)
         if setting:
-            own.execute(setting)
+            _set(own, setting, inside)
     except BaseException:
         cap.unknown(inside)
         raise
     finally:
         own.close()
     return cap.judge(left, inside)
+
+
+def _set(cursor: Any, setting: str, inside: bool) -> None:
+    for left in reversed(range(SET_TRIES)):
+        try:
+            cursor.execute(setting)
+            return
+        except Exception as error:
+            if inside or not left or not ended_by_server(error):
+                raise

@@ -126,12 +126,13 @@ def _total(execute: Callable[..., Any], dependency: str, *, cap: bool) -> Callab
         with _Within(clamped(dependency)):
             if not (cap and _driver_of(cursor) == "psycopg"):
                 return execute(cursor, statement, *arguments)
-            ours = tell(cursor, statement)
+            ours = None
             try:
+                ours = tell(cursor, statement)
                 return execute(cursor, statement, *arguments)
             except Exception as error:
                 limit = current_limit()
-                if limit is not None and ours is not None and ended_by_server(error) and (remaining() or 0.0) <= ours:
+                if limit is not None and ended_by_server(error) and (remaining() or 0.0) <= (ours or 0.0):
                     raise exceeded(limit) from error
                 raise
 

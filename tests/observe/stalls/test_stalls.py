@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,9 +22,19 @@ from tests.server.serving import Run, Served, both_loops, serving, until
 ALONE = Diagnostics(watchdog=False)
 
 
-def stalls_of(served: Served) -> Stalls:
+@asynccontextmanager
+async def watching(served: Served) -> AsyncIterator[Stalls]:
     site: Any = SimpleNamespace(runtime=served.server.runtime, config=Config(diagnostics=Diagnostics(stall=0.2)))
-    return Stalls(site)
+    stalls = Stalls(site)
+    try:
+        yield stalls
+    finally:
+        stalls.close()
+
+
+def named(served: Served) -> list[LoopStalled]:
+    """Those in which a function was seen; a busy machine makes others."""
+    return [event for event in served.of(LoopStalled) if event.function]
 
 
 def read_it_all() -> None:
@@ -41,14 +53,13 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 @both_loops
 def test_a_handler_that_blocks_is_one_event_with_function_line_and_stack(run: Run) -> None:
     async def main() -> None:
-        async with serving(app, diagnostics=ALONE) as served:
-            stalls = stalls_of(served)
+        async with serving(app, diagnostics=ALONE) as served, watching(served) as stalls:
             assert stalls.watching
             await asyncio.sleep(0.3)
             assert b"200" in await served.get("/slow")
-            await until(lambda: served.of(LoopStalled))
+            await until(lambda: named(served))
             await asyncio.sleep(0.5)
-            (event,) = served.of(LoopStalled)
+            (event,) = named(served)
             assert event.cause == "code"
             line = read_it_all.__code__.co_firstlineno + 1
             assert event.function == f"{__name__}.read_it_all {__file__}:{line}"
@@ -56,12 +67,11 @@ def test_a_handler_that_blocks_is_one_event_with_function_line_and_stack(run: Ru
             assert "in app" in event.stack
             assert "run_until_complete" not in event.stack
             assert 0.3 < event.seconds < 1.5
-            (row,) = await stalls.answers["stalls"]({})
+            (row,) = [row for row in await stalls.answers["stalls"]({}) if row.function]
             assert (row.function, row.known) == (event.function, 1)
             profile = stalls.profile()
-            assert profile.samples[0].stack[0].function == "read_it_all"
+            assert "read_it_all" in {sample.stack[0].function for sample in profile.samples if sample.stack}
             assert b"read_it_all" in render(profile, "text")[1]
-            stalls.close()
             stalls.close()
             assert not stalls.watching
 
@@ -71,14 +81,12 @@ def test_a_handler_that_blocks_is_one_event_with_function_line_and_stack(run: Ru
 @both_loops
 def test_a_server_that_answers_in_time_has_no_stalls(run: Run) -> None:
     async def main() -> None:
-        async with serving(app, diagnostics=ALONE) as served:
-            stalls = stalls_of(served)
+        async with serving(app, diagnostics=ALONE) as served, watching(served) as stalls:
             for _ in range(100):
                 await served.get("/")
             await asyncio.sleep(0.3)
-            assert served.of(LoopStalled) == []
-            assert await stalls.answers["stalls"]({}) == []
-            stalls.close()
+            assert named(served) == []
+            assert [row for row in await stalls.answers["stalls"]({}) if row.function] == []
 
     run(main())
 
