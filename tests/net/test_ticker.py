@@ -6,6 +6,7 @@ import asyncio
 import threading
 import types
 from collections.abc import Callable, Coroutine
+from functools import partial
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -80,6 +81,38 @@ def test_calls_are_made_in_the_order_of_their_moments_at_most_two_ticks_late_and
     assert [name for name, _ in made] == ["now", "soon", "late"]
     for (_, at), delay in zip(made, (0.0, 0.05, 0.35), strict=True):
         assert delay <= at <= delay + 2 * TICK + 1e-9
+
+
+@given(st.lists(st.floats(0.0, 0.149), min_size=1, max_size=40), st.data())
+def test_what_is_judged_by_how_far_the_hand_may_be_behind_is_never_early(lates: list[float], data: st.DataObject) -> None:
+    clock, ticker, _ = ticking()
+    limit = data.draw(st.floats(0.01, 2.0))
+    waiting: list[tuple[float, float]] = []  # when a deadline was set, and its moment
+    took: list[float] = []
+    for late in lates + [0.0] * 25:
+        before = data.draw(st.floats(0.0, TICK + late))
+        clock.advance(before)
+        began = clock.monotonic()
+        waiting.append((began, ticker.now + limit))
+        ticker.call_later(limit, partial(lambda began: took.append(clock.monotonic() - began), began))
+        clock.advance(TICK + late - before)
+        ticker.tick()
+        judged = ticker.now - ticker.behind + 1e-6
+        took += [clock.monotonic() - began for began, moment in waiting if moment <= judged]
+        waiting = [each for each in waiting if each[1] > judged]
+    assert took
+    assert limit - 1e-5 <= min(took)
+    assert max(took) <= limit + 5 * TICK
+
+
+def test_how_late_a_tick_was_is_forgotten_after_a_minute() -> None:
+    clock, ticker, _ = ticking()
+    step(clock, ticker, 0.2, 5.0)
+    assert ticker.lag == pytest.approx(0.1)
+    step(clock, ticker, *[TICK] * 300)
+    assert ticker.lag == pytest.approx(0.1)
+    step(clock, ticker, *[TICK] * 300)
+    assert ticker.lag < 1e-9
 
 
 def test_a_call_made_by_a_call_comes_later_not_never() -> None:

@@ -64,9 +64,9 @@ class Runtime:
 
     def turn(self, now: float) -> None:
         """Look at the connections whose deadline has passed. Called at each tick."""
-        # Deadlines are set by a hand that is up to a tick behind. Judged by one that is a whole tick behind (less a
-        # microsecond, for the arithmetic of floats), none of them passes early.
-        judged = now - TICK + 1e-6
+        # Deadlines are set by a hand that is behind. Judged by one that is behind by as much as it can have been (less
+        # a microsecond, for the arithmetic of floats), none of them passes early.
+        judged = now - self.ticker.behind + 1e-6
         for connection in self.wheel.advance(judged):
             try:
                 connection.look(judged)
@@ -75,7 +75,8 @@ class Runtime:
 
     def _ahead(self, until: float) -> float:
         """Up to which moment no deadline can pass."""
-        return self.wheel.next(until - TICK) + TICK
+        behind = self.ticker.behind
+        return self.wheel.next(until - behind) + behind
 
     def _failed(self, connection: Connection, error: Exception) -> None:
         """A bug was met while a deadline was acted on: it ends this connection, and is told."""

@@ -24,8 +24,11 @@ from sojourn.clock import Clock
 
 __all__ = ["TICK", "Call", "Ticker"]
 
-#: Seconds between two looks. No deadline passes early, and none is noticed more than three looks late.
+#: Seconds between two looks. No deadline passes early, and none is noticed more than three looks late, or as much more as
+#: the looks themselves have been late of late.
 TICK: Final = 0.1
+#: In ticks: for so long at least it is remembered how late one was.
+_REMEMBERED: Final = 300
 #: In ticks: a longer time between two of them is a stall, less is ordinary load and counts.
 _STALL: Final = 2.5
 _REPORTED_STALL: Final = 1.0
@@ -64,11 +67,14 @@ class Ticker:
         "_calls",
         "_context",
         "_date_second",
+        "_earlier",
+        "_forget",
         "_handle",
         "_last",
         "_late",
         "_loop",
         "_planned",
+        "_recent",
         "_slack",
         "_stalled",
         "_thread",
@@ -95,6 +101,10 @@ class Ticker:
         self._last = self.now
         #: Whether the tick before this one was late.
         self._late = False
+        #: How late ticks were that were not taken for a stall, at most, in seconds: since the last change of the guard,
+        #: and before that; and how many ticks it is until the next one.
+        self._recent = self._earlier = 0.0
+        self._forget = _REMEMBERED
         #: Called with how late a tick came, in seconds; None when nobody asks.
         self.lagged: Callable[[float], None] | None = None
         self._date_second = -1
@@ -115,6 +125,19 @@ class Ticker:
     def expected(self) -> float:
         """When the next tick is to come, in seconds of the monotonic clock; for a thread that watches the loop."""
         return self._last + self._planned
+
+    @property
+    def lag(self) -> float:
+        """How late ticks were lately, at most, in seconds; those that count as a stall left out."""
+        return max(self._recent, self._earlier)
+
+    @property
+    def behind(self) -> float:
+        """By how much :attr:`now` may have been behind when somebody set a deadline by it, in seconds.
+
+        What is judged by a hand that is so much behind does not pass early.
+        """
+        return self._tick + self.lag
 
     def start(
         self,
@@ -151,7 +174,7 @@ class Ticker:
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Call:
         """Call a function after ``delay`` seconds of served time, and up to two ticks more; for rare things."""
-        call = Call(self.now + self._tick + delay, callback)  # the hand is up to a tick behind: never early
+        call = Call(self.now + self._tick + delay, callback)  # judged with the lag: never early
         heapq.heappush(self._calls, call)
         return call
 
@@ -176,6 +199,8 @@ class Ticker:
         if late <= self._slack:
             self.now += elapsed
             self._late = False
+            if late > self._recent:
+                self._recent = late
         else:
             # Not even one tick is counted at first: uvloop runs timers before it reads sockets, so what the peers sent
             # during the stall is seen after this tick. A loop that is late every time must not stop time for good.
@@ -186,9 +211,12 @@ class Ticker:
                 self._stalled(elapsed)
         if self.lagged is not None:
             self.lagged(late)
+        self._forget -= 1
+        if not self._forget:
+            self._earlier, self._recent, self._forget = self._recent, 0.0, _REMEMBERED
         self._set_date()
         calls = self._calls
-        while calls and calls[0]._due <= self.now:
+        while calls and calls[0]._due <= self.now - self.lag:
             callback = heapq.heappop(calls).callback
             if callback is not None:
                 try:
@@ -221,7 +249,7 @@ class Ticker:
         now = self.now
         until = min(now + _DOZE, self._ahead(now + _DOZE))
         if self._calls:
-            until = min(until, self._calls[0]._due)
+            until = min(until, self._calls[0]._due + self.lag)
         # A little more than a tick is not worth it.
         return until - now if until - now >= 2.0 * self._tick else self._tick
 
