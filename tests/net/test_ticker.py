@@ -6,8 +6,8 @@ import asyncio
 import threading
 import types
 from collections.abc import Callable, Coroutine
-from functools import partial
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any
 
 import pytest
@@ -84,21 +84,29 @@ def test_calls_are_made_in_the_order_of_their_moments_at_most_two_ticks_late_and
 
 
 @given(st.lists(st.floats(0.0, 0.149), min_size=1, max_size=40), st.data())
-def test_what_is_judged_by_how_far_the_hand_may_be_behind_is_never_early(lates: list[float], data: st.DataObject) -> None:
+def test_what_is_judged_by_how_far_the_hand_may_be_behind_is_never_early(
+    lates: list[float], data: st.DataObject
+) -> None:
     clock, ticker, _ = ticking()
     limit = data.draw(st.floats(0.01, 2.0))
     waiting: list[tuple[float, float]] = []  # when a deadline was set, and its moment
     took: list[float] = []
+
+    def ended(began: float) -> None:
+        took.append(clock.monotonic() - began)
+
     for late in lates + [0.0] * 25:
         before = data.draw(st.floats(0.0, TICK + late))
         clock.advance(before)
         began = clock.monotonic()
         waiting.append((began, ticker.now + limit))
-        ticker.call_later(limit, partial(lambda began: took.append(clock.monotonic() - began), began))
+        ticker.call_later(limit, partial(ended, began))
         clock.advance(TICK + late - before)
         ticker.tick()
         judged = ticker.now - ticker.behind + 1e-6
-        took += [clock.monotonic() - began for began, moment in waiting if moment <= judged]
+        for began, moment in waiting:
+            if moment <= judged:
+                ended(began)
         waiting = [each for each in waiting if each[1] > judged]
     assert took
     assert limit - 1e-5 <= min(took)

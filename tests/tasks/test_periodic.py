@@ -9,11 +9,13 @@ from typing import Any, TypeVar, cast
 import msgspec
 import pytest
 
-from sojourn.errors import ConfigError
+from sojourn.errors import ConfigError, JournalUnavailable
 from sojourn.policy.schedule import Every, Schedule
 from sojourn.tasks.journal import Journal, Query
+from sojourn.tasks.kinds import Kind
 from sojourn.tasks.periodic import OWNER, Periodic, Plan, schedule_of
-from sojourn.tasks.record import NewTask, State, Submitted, Task
+from sojourn.tasks.record import Claim, NewTask, State, Submitted, Task
+from sojourn.tasks.runner import Run
 from sojourn.tasks.spec import Spec
 
 T = TypeVar("T")
@@ -38,7 +40,7 @@ class Book:
         return [
             Task(id=task.id, kind=task.kind, state=state, owner=task.owner, spec=task.spec, run_at=task.run_at or 0.0)
             for task, state in self.tasks.values()
-            if state in query.states and task.owner == query.owner
+            if state in query.states and task.owner == query.owner and query.kind in ("", task.kind)
         ]
 
     async def cancel(self, task_id: str) -> Task | None:
@@ -53,6 +55,28 @@ class Book:
 
     def slots(self, state: State = "pending") -> list[float]:
         return sorted(task.run_at or 0.0 for task, now in self.tasks.values() if now == state)
+
+
+async def _nobody(query: Query) -> Sequence[Task]:
+    return []
+
+
+async def _away(query: Query) -> Sequence[Task]:
+    raise JournalUnavailable("away")
+
+
+async def _report() -> None:
+    """A kind's function."""
+
+
+def made(id: str, kind: str, spec: bytes) -> Run:
+    return Run(Claim(id=id, kind=kind, epoch=1, spec=spec), Kind(_report, name=kind), 0.0)
+
+
+def begins(periodic: Periodic, book: Book, slot: float, kind: str = "report") -> bool:
+    """Whether the run of a slot may begin."""
+    (task,) = [task for task, _ in book.tasks.values() if (task.run_at, task.kind) == (slot, kind)]
+    return run(periodic.alone(cast(Journal, book), made(task.id, kind, task.spec)))
 
 
 def plan(schedule: Schedule | float, kind: str = "report", **more: Any) -> Plan:
@@ -96,6 +120,37 @@ def test_nothing_is_written_while_a_slot_waits_or_runs() -> None:
     assert look(periodic, book, 500.0) == 0  # its run takes long: no other begins meanwhile
     assert look(Periodic([plan(60.0)]), book, 500.0) == 0
     assert book.slots() == []
+
+
+def test_of_two_chains_the_later_slot_is_left_out_while_the_earlier_stands() -> None:
+    book, one, other = Book(), Periodic([plan(60.0)]), Periodic([plan(60.0)])
+    listed = book.list
+    book.list = _nobody  # type: ignore[method-assign]  # both look before either has written
+    look(one, book, 119.9)
+    look(other, book, 120.1)
+    book.list = listed  # type: ignore[method-assign]
+    assert book.slots() == [120.0, 180.0]
+    for state, may in (("pending", False), ("running", False), ("completed", True), ("failed", True)):
+        book.become(120.0, cast(State, state))
+        assert begins(other, book, 180.0) is may
+        assert begins(one, book, 120.0)
+
+
+def test_what_is_of_another_kind_or_of_no_slot_keeps_no_run_from_beginning() -> None:
+    book, periodic = Book(), Periodic([plan(60.0), plan(30.0, "other")])
+    look(periodic, book, 70.0)
+    assert book.slots() == [90.0, 120.0]
+    assert begins(periodic, book, 120.0)
+    looks = book.looks
+    assert run(periodic.alone(cast(Journal, book), made("x", "report", b"{}")))
+    assert book.looks == looks
+
+
+def test_a_run_begins_while_the_journal_is_away() -> None:
+    book, periodic = Book(), Periodic([plan(60.0)])
+    look(periodic, book, 70.0)
+    book.list = _away  # type: ignore[method-assign]
+    assert begins(periodic, book, 120.0)
 
 
 def test_the_end_of_a_run_brings_the_next_slot_and_leaves_out_what_was_missed() -> None:

@@ -81,6 +81,27 @@ def test_a_run_that_takes_long_leaves_slots_out_and_none_begins_beside_it(tmp_pa
     assert min(gaps) > 0.35
 
 
+def test_two_chains_become_one_and_nothing_runs_beside_another(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, takes=0.8, every=0.4)
+
+    async def main() -> list[Task]:
+        watching = asyncio.ensure_future(runs.watched(4.0))
+        await runs.first.wait()
+        one = runs.nodes[0]
+        plan = one._periodic._plans["tick"]
+        # As a node does that has looked before the other one's slot was written down.
+        await one.journal.submit([plan.at(plan.schedule.next(SystemClock.wall()))])
+        return await watching
+
+    tasks: list[Task] = run(main)
+    assert runs.most == 1
+    assert len(runs.begun) >= 3
+    (left_out,) = [task for task in tasks if task.state == "cancelled"]
+    assert left_out.begun > 0
+    assert left_out.id not in runs.begun
+    assert [task.state for task in tasks].count("completed") >= len(set(runs.begun)) - 1
+
+
 def test_the_record_of_a_failed_slot_has_a_successor(tmp_path: Path) -> None:
     runs = Runs(tmp_path, every=0.1, retries=0, deadline=0.05, takes=5.0)
     tasks: list[Task] = run(lambda: runs.watched(0.6))

@@ -24,8 +24,8 @@ from sojourn.clock import Clock
 
 __all__ = ["TICK", "Call", "Ticker"]
 
-#: Seconds between two looks. No deadline passes early, and none is noticed more than three looks late, or as much more as
-#: the looks themselves have been late of late.
+#: Seconds between two looks. No deadline passes early, and none is noticed more than three looks late, and as much more
+#: as looks have lately been late.
 TICK: Final = 0.1
 #: In ticks: for so long at least it is remembered how late one was.
 _REMEMBERED: Final = 300

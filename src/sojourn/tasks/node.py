@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from sojourn.clock import Clock, SystemClock
 from sojourn.errors import JournalUnavailable
@@ -26,6 +26,7 @@ from sojourn.tasks.batch import Batch
 from sojourn.tasks.claiming import Claiming
 from sojourn.tasks.journal import Journal
 from sojourn.tasks.kinds import Kind, Kinds
+from sojourn.tasks.periodic import Periodic
 from sojourn.tasks.record import Claim, NewTask, Submitted
 from sojourn.tasks.renewing import Renewing
 from sojourn.tasks.runner import Reauthorise, Run, Then
@@ -57,10 +58,6 @@ def _first(task: NewTask) -> Claim:
     return Claim(id=task.id, kind=task.kind, epoch=1, payload=task.payload, spec=task.spec, owner=task.owner)
 
 
-async def _nothing(now: float) -> None:
-    """No schedules."""
-
-
 class Node:
     """Made in the event loop by ``Tasks``; one for each process. It is the listener of its journal.
 
@@ -78,7 +75,6 @@ class Node:
         base: Its loop and its own tasks.
         runs: What it has, by id of the task.
         watchers: Who watches tasks here.
-        schedules: Awaited at the beginning and every few seconds, with the time: submits what comes by a schedule.
         problem: Why the latest submission was in vain; "" when it was not.
     """
 
@@ -97,7 +93,7 @@ class Node:
         self.base = Base(clock)
         self.loop = self.base.loop
         self.watchers = Watchers(journal, self.base)
-        self.schedules: Callable[[float], Coroutine[Any, Any, None]] = _nothing
+        self._periodic: Periodic | None = None
         self._journal = journal
         self._kinds = kinds
         self._settings = settings
@@ -133,13 +129,19 @@ class Node:
         """Tell these what happens here; None tells nobody."""
         self._running.teller = Teller(self.service, self._journal.name, self.id, journals)
 
-    async def begin(self) -> None:
+    async def begin(self, periodic: Periodic | None = None) -> None:
         """Listen, and claim if it works at all.
+
+        Args:
+            periodic: What comes by a schedule; None: nothing does.
 
         Raises:
             ConfigError: The journal can't be used as it is.
             JournalUnavailable: It can't be reached.
         """
+        if periodic is not None:
+            self._periodic = periodic
+            self._running.alone = partial(periodic.alone, self._journal)
         await self._journal.open(self.base.id)
         self.base.keep(self._listening(), "tasks listen")
         if not self._settings.work:
@@ -252,8 +254,8 @@ class Node:
         sweep = self.base.now() + _SWEEP * random.random()
         while True:
             try:
-                if self._running.open:
-                    await self.schedules(_wall())
+                if self._periodic is not None and self._running.open:
+                    await self._periodic.look(self._journal, _wall())
                 if self.base.now() >= sweep:
                     sweep = self.base.now() + _SWEEP * random.uniform(0.5, 1.5)
                     while await self._journal.sweep(_PAGE) >= _PAGE:

@@ -1,9 +1,10 @@
 """Tasks that come again by a schedule: one for each slot, whichever node thinks of it first.
 
 A slot's task has an id of its kind and its slot, so that submitting it again does nothing. It is written down ahead of
-its time, and its successor together with its end: that is what keeps the chain going, and why two slots of a kind never
-run at the same time. A look at the journal begins the chain, mends it when it broke (somebody cancelled what waited),
-and at the start of a node takes back what waits for a slot that the schedule no longer has.
+its time, and its successor together with its end: that keeps the chain going, and no two slots of a kind run together.
+A look at the journal begins the chain, mends it when it broke (somebody cancelled what waited),
+and at the start of a node takes back what waits for a slot that the schedule no longer has. Nodes that look at the same
+moment may begin two chains; a run that finds an earlier slot standing is left out, and its chain ends.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sojourn.errors import ConfigError
+from sojourn.errors import ConfigError, JournalUnavailable
 from sojourn.policy.schedule import Every, Schedule, stands
 from sojourn.tasks.cron import Cron
 from sojourn.tasks.journal import Journal, Query
 from sojourn.tasks.record import ENDED, NewTask, Task
 from sojourn.tasks.spec import Spec
+
+if TYPE_CHECKING:
+    from sojourn.tasks.runner import Run
 
 __all__ = ["OWNER", "Periodic", "Plan", "schedule_of"]
 
@@ -113,6 +117,10 @@ class Periodic:
     def __len__(self) -> int:
         return len(self._plans)
 
+    def add(self, plan: Plan) -> None:
+        """One more kind; before the first look."""
+        self._plans[plan.task.kind] = plan
+
     def after(self, kind: str, slot: float | None, now: float) -> NewTask | None:
         """The successor of a slot's task, to be submitted with its end (``Settlement.then``).
 
@@ -160,6 +168,29 @@ class Periodic:
         # Nodes that began together shall not look together.
         self._next_look = now + _LOOK * (1.0 + random.random())
         return submitted
+
+    async def alone(self, journal: Journal, run: Run) -> bool:
+        """Whether the run of a slot may begin: no earlier slot of its kind waits or runs.
+
+        Two stand at the same time when two nodes began a chain at the same moment, or had different schedules. The
+        later one is left out, and with it the second chain ends.
+
+        Args:
+            journal: Where they are. While it is away, a run may begin: it has its lease.
+            run: Which; one without a slot is alone.
+
+        Cancel: safe.
+        """
+        slot = run.spec.slot
+        if slot is None:
+            return True
+        query = Query(states=("pending", "running"), kind=run.kind.name, owner=OWNER, limit=_MOST)
+        try:
+            held = await journal.list(query)
+        except JournalUnavailable:
+            return True
+        slots = (_spec(task.spec).slot for task in held)
+        return not any(other is not None and other < slot for other in slots)
 
     async def _take_back(self, journal: Journal, held: Collection[Task], now: float) -> list[Task]:
         """Cancel what waits for a slot that its kind does not have, and return the rest.

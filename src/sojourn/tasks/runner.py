@@ -54,6 +54,7 @@ class Run:
         task: Runs it; None before it begins.
         cause: Why it is to end; "" while it is not.
         outcome: How it ended; None before.
+        left_out: Whether it was not begun because one of an earlier slot was not over.
         saying: How much of what it has said is not written down yet.
         last: Its end, while that waits for this.
         unreadable: Why its spec can't be read; "" when it can.
@@ -64,6 +65,7 @@ class Run:
         "claim",
         "kind",
         "last",
+        "left_out",
         "outcome",
         "renewed",
         "saying",
@@ -86,6 +88,7 @@ class Run:
         self.task: asyncio.Task[Settlement] | None = None
         self.cause: Cause = ""
         self.outcome: Outcome | None = None
+        self.left_out = False
         self.saying = 0
         self.last: Settlement | None = None
 
@@ -102,6 +105,7 @@ async def perform(
     ask: Callable[[Progress], asyncio.Future[int]],
     reauthorise: Reauthorise | None,
     began: Callable[[Run], None],
+    alone: Callable[[Run], Awaitable[bool]],
 ) -> Settlement:
     """Do it. Whatever happens has an outcome; nothing is raised.
 
@@ -110,6 +114,7 @@ async def perform(
         ask: Writes progress down.
         reauthorise: Asked before each run of a task that acts for somebody.
         began: Called in its context before anything else.
+        alone: Asked before a run that stands for a slot: may it begin, or is one of an earlier slot not over yet?
     """
     claim, spec = run.claim, run.spec
     began(run)
@@ -125,6 +130,9 @@ async def perform(
     try:
         current = CurrentTask(claim, ask, spec.slot)
         CURRENT.set(current)
+        if spec.slot is not None and not await alone(run):
+            run.left_out = True
+            return Settlement(id=claim.id, epoch=claim.epoch, outcome="cancelled")
         arguments = run.kind.arguments(claim.payload)
         actor = await _actor(spec.actor, reauthorise, run.kind.name)
         if actor is None and spec.actor is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -34,6 +34,11 @@ _PATIENCE: Final = 1.0
 _TURN: Final = 0.05
 
 
+async def _alone(run: Run) -> bool:
+    """Nothing comes by a schedule."""
+    return True
+
+
 class Running:
     """All that one node has claimed and not settled.
 
@@ -54,6 +59,7 @@ class Running:
         hungry: Called when there is room for more.
         answered: Called with the name of a call to the journal, and what it comes to.
         teller: Tells observers.
+        alone: Asked before a run that stands for a slot: see ``perform``.
     """
 
     def __init__(  # noqa: PLR0913 - made once, by the node
@@ -72,6 +78,7 @@ class Running:
         self.hungry: Callable[[], None] = lambda: None
         self.answered: Callable[[str, Exception | None], None] = lambda call, error: None
         self.teller = Teller()
+        self.alone: Callable[[Run], Coroutine[Any, Any, bool]] = _alone
         self.room = Room(kinds, settings)
         self._base = base
         self._kinds = kinds
@@ -147,7 +154,8 @@ class Running:
         claimed, run.since = run.since, self._base.now()
         self._stats.began(run.kind.name, run.claim.waited + run.since - claimed)
         name = f"task {run.kind.name} {run.claim.id}"
-        task = run.task = self._base.launch(perform(run, self._sayer(run), self._reauthorise, self.teller.began), name)
+        doing = perform(run, self._sayer(run), self._reauthorise, self.teller.began, self.alone)
+        task = run.task = self._base.launch(doing, name)
         task.add_done_callback(lambda done: self._ran(run, done))
 
     def _sayer(self, run: Run) -> Callable[[Progress], asyncio.Future[int]]:

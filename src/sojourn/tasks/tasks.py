@@ -112,7 +112,6 @@ class Tasks:
         self.access = Access()
         self.pace = Pace()
         self._reauthorise = reauthorise
-        self._plans: list[Plan] = []
         self._periodic = Periodic()
         self._node: Node | None = None
         self._beginning: asyncio.Task[None] | None = None
@@ -166,8 +165,7 @@ class Tasks:
             task = NewTask(
                 id="", kind=kind.name, payload=payload, priority=kind.priority, keep=kept(kind, self.settings)
             )
-            self._plans.append(Plan(schedule=schedule, task=task, spec=spec_of(kind, Wish()), catch_up=catch_up))
-            self._periodic = Periodic(self._plans)
+            self._periodic.add(Plan(schedule=schedule, task=task, spec=spec_of(kind, Wish()), catch_up=catch_up))
         if self._node is not None:
             self._node.due()  # there may be tasks of it already
         return function
@@ -216,13 +214,12 @@ class Tasks:
 
     async def _begin(self, node: Node) -> None:
         try:
-            node.schedules = self._look
             concurrency = self.settings.concurrency if self.settings.work else 0
             self._view = View(self.name, self.journal, self.stats, kinds=self.kinds.names, concurrency=concurrency)
             self._view.node = node
             self._met = met(self._view)
             node.observed(self._met)
-            await node.begin()
+            await node.begin(self._periodic)
             self._node = node
             server = CURRENT_SERVER.get(None)
             if server is not None and self.settings.work:
@@ -273,9 +270,6 @@ class Tasks:
     def _leave(self) -> None:
         if self._met is not None and self._view is not None:
             self._met.leave(self._view)
-
-    async def _look(self, now: float) -> None:
-        await self._periodic.look(self.journal, now)
 
     # Starting
 
@@ -521,7 +515,7 @@ class Tasks:
                     run=str(run.claim.epoch),
                 )
             )
-        if run.spec.slot is not None:
+        if not run.left_out:
             again = self._periodic.after(run.kind.name, run.spec.slot, _wall())
             if again is not None:
                 following.append(again)
