@@ -144,7 +144,7 @@ def test_a_link_that_says_nothing_any_more_is_given_up_and_resumed(page: Page, a
     with app.away(silent=True):
         began = time.monotonic()
         page.until("a.state != 'open'")
-        assert time.monotonic() - began < 6.0  # 0.5 s without a frame, and a second look 1 s later
+        assert time.monotonic() - began < 6.0  # 1 s without a frame, and a second look 1 s later
         app.do(app.proxy.cut)
     app.publish("chat:silent", 1)
     page.until("c.got.length == 1")
@@ -153,7 +153,7 @@ def test_a_link_that_says_nothing_any_more_is_given_up_and_resumed(page: Page, a
 
 def test_a_link_with_nothing_but_pings_lives(page: Page, app: Site) -> None:
     start(page, "chat:quiet")
-    time.sleep(1.7)  # three times what it survives without a frame
+    time.sleep(3.0)  # three times what it survives without a frame
     assert states(page) == ["open"]
 
 
