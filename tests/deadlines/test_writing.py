@@ -276,7 +276,7 @@ async def test_an_idle_connection_ends_politely_at_the_end_of_its_lifetime() -> 
 async def test_a_request_is_answered_although_the_lifetime_of_its_connection_is_over() -> None:
     @app_of
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(1.5)
         await hello(scope, receive, send)
 
     async with serving(slow, timeouts=Timeouts(lifetime=0.3, linger=0.2)) as s, await s.client() as client:

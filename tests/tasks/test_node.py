@@ -174,10 +174,12 @@ async def test_a_task_that_resists_its_cancellation_is_handed_back_all_the_same(
         await tasks.start(stubborn)
         await until(lambda: tasks._node.runs)  # type: ignore[union-attr]
         await asyncio.sleep(0.01)
-        counts = await tasks._node.hand_over(0.3)  # type: ignore[union-attr]
-        assert counts["handed_over"] == 1
-        assert only(store).state == "pending"
-        let.set()
+        try:
+            counts = await tasks._node.hand_over(1.5)  # type: ignore[union-attr]
+            assert counts["handed_over"] == 1
+            assert only(store).state == "pending"
+        finally:
+            let.set()
         await asyncio.sleep(0.01)
         assert only(store).state == "pending"  # what it says now does not count
 

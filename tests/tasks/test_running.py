@@ -216,10 +216,11 @@ async def test_a_run_of_a_node_that_was_frozen_for_all_of_its_lease_is_given_up_
 async def test_a_survivor_that_saves_after_the_end_of_its_service_is_told_and_asks_nobody() -> None:
     store = Store()
     tasks = Tasks(MemoryJournal(store), handover=0.1)
-    go, said = asyncio.Event(), asyncio.Event()
+    begun, go, said = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @tasks.define
     async def stubborn() -> None:
+        begun.set()
         while not go.is_set():
             try:
                 await go.wait()
@@ -232,7 +233,7 @@ async def test_a_survivor_that_saves_after_the_end_of_its_service_is_told_and_as
 
     async with tasks:
         await tasks.start(stubborn)
-        await asyncio.sleep(0.02)
+        await begun.wait()
     calls = len(store.calls)
     go.set()
     async with asyncio.timeout(1.0):

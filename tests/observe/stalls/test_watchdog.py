@@ -61,7 +61,7 @@ def name(stall: Stall) -> str:
 
 
 def wait_for_a_lock() -> None:
-    time.sleep(0.4)
+    time.sleep(1.0)
 
 
 @both
@@ -73,9 +73,9 @@ def test_a_function_that_blocks_is_named_with_its_line(loop: str) -> None:
     assert stall.cause == "code"
     line = wait_for_a_lock.__code__.co_firstlineno + 1
     assert name(stall) == f"{__name__}.wait_for_a_lock {__file__}:{line}"
-    assert "time.sleep(0.4)" in stall.text
-    assert stall.text.index("in act") < stall.text.index("time.sleep(0.4)")
-    assert 0.25 <= stall.seconds < 1.5
+    assert "time.sleep(1.0)" in stall.text
+    assert stall.text.index("in act") < stall.text.index("time.sleep(1.0)")
+    assert 0.7 <= stall.seconds < 3.0
     assert stall.processor < 0.25
 
 
