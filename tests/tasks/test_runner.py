@@ -20,6 +20,20 @@ ALICE = SecurityContext("alice", roles=frozenset({"editor"}), tenant="acme", aut
 
 
 @in_a_loop
+async def test_a_task_that_stands_for_no_slot_begins_without_a_look_at_others() -> None:
+    store = Store()
+    async with service(store) as tasks:
+
+        @tasks.define
+        async def act() -> int:
+            return 1
+
+        started = await tasks.start(act)
+        assert await tasks.result(started.id, 2.0) == 1
+        assert "list" not in store.calls
+
+
+@in_a_loop
 async def test_a_task_acts_for_who_started_it_and_no_secret_is_written_down() -> None:
     store = Store()
     async with service(store) as tasks:

@@ -101,8 +101,8 @@ class Ticker:
         self._last = self.now
         #: Whether the tick before this one was late.
         self._late = False
-        #: How late ticks were that were not taken for a stall, at most, in seconds: since the last change of the guard,
-        #: and before that; and how many ticks it is until the next one.
+        #: How late ticks were that were not taken for a stall, at most, in seconds: in the span of ticks under way, and
+        #: in the one before; and how many ticks are left of this one.
         self._recent = self._earlier = 0.0
         self._forget = _REMEMBERED
         #: Called with how late a tick came, in seconds; None when nobody asks.
@@ -215,8 +215,8 @@ class Ticker:
         if not self._forget:
             self._earlier, self._recent, self._forget = self._recent, 0.0, _REMEMBERED
         self._set_date()
-        calls = self._calls
-        while calls and calls[0]._due <= self.now - self.lag:
+        calls, over = self._calls, self.now - self.lag
+        while calls and calls[0]._due <= over:
             callback = heapq.heappop(calls).callback
             if callback is not None:
                 try:

@@ -37,7 +37,7 @@ def when_free(do: Callable[[], T], seconds: float) -> T:
     Raises:
         sqlite3.OperationalError: It can't be done, or others have used the file for so long.
     """
-    pause, limit, waiting = _FIRST, 0.0, threading.Event()
+    pause, limit = _FIRST, 0.0
     while True:
         try:
             return do()
@@ -45,7 +45,7 @@ def when_free(do: Callable[[], T], seconds: float) -> T:
             limit = limit or _now() + seconds
             if not is_busy(error) or _now() >= limit:
                 raise
-        waiting.wait(pause)
+        threading.Event().wait(pause)
         pause = min(pause * 1.5, _LONGEST)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -22,9 +22,6 @@ from sojourn.tasks.cron import Cron
 from sojourn.tasks.journal import Journal, Query
 from sojourn.tasks.record import ENDED, NewTask, Task
 from sojourn.tasks.spec import Spec
-
-if TYPE_CHECKING:
-    from sojourn.tasks.runner import Run
 
 __all__ = ["OWNER", "Periodic", "Plan", "schedule_of"]
 
@@ -114,9 +111,6 @@ class Periodic:
         self._begun = False
         self._next_look = 0.0
 
-    def __len__(self) -> int:
-        return len(self._plans)
-
     def add(self, plan: Plan) -> None:
         """One more kind; before the first look."""
         self._plans[plan.task.kind] = plan
@@ -169,7 +163,7 @@ class Periodic:
         self._next_look = now + _LOOK * (1.0 + random.random())
         return submitted
 
-    async def alone(self, journal: Journal, run: Run) -> bool:
+    async def alone(self, journal: Journal, kind: str, slot: float) -> bool:
         """Whether the run of a slot may begin: no earlier slot of its kind waits or runs.
 
         Two stand at the same time when two nodes began a chain at the same moment, or had different schedules. The
@@ -177,14 +171,12 @@ class Periodic:
 
         Args:
             journal: Where they are. While it is away, a run may begin: it has its lease.
-            run: Which; one without a slot is alone.
+            kind: Of the run.
+            slot: What it stands for, in seconds since 1970.
 
         Cancel: safe.
         """
-        slot = run.spec.slot
-        if slot is None:
-            return True
-        query = Query(states=("pending", "running"), kind=run.kind.name, owner=OWNER, limit=_MOST)
+        query = Query(states=("pending", "running"), kind=kind, owner=OWNER, limit=_MOST)
         try:
             held = await journal.list(query)
         except JournalUnavailable:

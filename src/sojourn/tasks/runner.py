@@ -105,7 +105,7 @@ async def perform(
     ask: Callable[[Progress], asyncio.Future[int]],
     reauthorise: Reauthorise | None,
     began: Callable[[Run], None],
-    alone: Callable[[Run], Awaitable[bool]],
+    alone: Callable[[str, float], Awaitable[bool]],
 ) -> Settlement:
     """Do it. Whatever happens has an outcome; nothing is raised.
 
@@ -114,7 +114,8 @@ async def perform(
         ask: Writes progress down.
         reauthorise: Asked before each run of a task that acts for somebody.
         began: Called in its context before anything else.
-        alone: Asked before a run that stands for a slot: may it begin, or is one of an earlier slot not over yet?
+        alone: Asked before a run that stands for a slot, with its kind and that: may it begin, or is one of an earlier
+            slot not over yet?
     """
     claim, spec = run.claim, run.spec
     began(run)
@@ -130,7 +131,7 @@ async def perform(
     try:
         current = CurrentTask(claim, ask, spec.slot)
         CURRENT.set(current)
-        if spec.slot is not None and not await alone(run):
+        if spec.slot is not None and not await alone(run.kind.name, spec.slot):
             run.left_out = True
             return Settlement(id=claim.id, epoch=claim.epoch, outcome="cancelled")
         arguments = run.kind.arguments(claim.payload)

@@ -34,7 +34,7 @@ _PATIENCE: Final = 1.0
 _TURN: Final = 0.05
 
 
-async def _alone(run: Run) -> bool:
+async def _alone(kind: str, slot: float) -> bool:
     """Nothing comes by a schedule."""
     return True
 
@@ -78,7 +78,7 @@ class Running:
         self.hungry: Callable[[], None] = lambda: None
         self.answered: Callable[[str, Exception | None], None] = lambda call, error: None
         self.teller = Teller()
-        self.alone: Callable[[Run], Coroutine[Any, Any, bool]] = _alone
+        self.alone: Callable[[str, float], Coroutine[Any, Any, bool]] = _alone
         self.room = Room(kinds, settings)
         self._base = base
         self._kinds = kinds
